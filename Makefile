@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# MemX: one non-recursive makefile. Everything that is built or run goes to build/.
+#
+#   make                  daemons and tools into build/bin
+#   make module KVER=6.1  the guest module for one kernel (6.1, 6.12, 7.3): build/module/KVER/memx_swap.ko
+#   make modules          the guest module for all of them
+#   make demo             a Xen guest that uses remote memory, from nothing to a report
+#   make check            every test; ends with "N passed, M failed"
+#   make check-unit       the tests that need no QEMU; the same last line
+#   make check-xen        the tests on real Xen in QEMU; the same last line
+#   make lint             compilers, sparse, checkpatch, clang-tidy, cppcheck, all as errors
+#   make bench            the benchmark of the data path, natively
+#   make fuzz             the fuzzers, FUZZ_SECONDS (60) each
+#   make install          DESTDIR, prefix, sysconfdir, unitdir, udevdir as usual
+#   make clean            removes build/
+#
+# Settings: CC=clang (its output goes to build/clang), CFLAGS, LDFLAGS, WERROR=0, V=1, KVER, MEMX_KUNIT=m.
+#
+# Each area brings a fragment AREA/module.mk (also AREA/SUBAREA/module.mk) which only sets variables.
+# All paths are relative to the top of the tree:
+#
+#   LIBRARIES += memx-user            a static library of the tree, never installed
+#   memx-user_SRCS := shared/user/log.c ...
+#
+#   PROGRAMS += memx-server           build/bin/memx-server, installed to $(sbindir)
+#   memx-server_SRCS := server/main.c ...
+#   memx-server_LIBS := memx-user     libraries of the tree, users before what they use
+#   memx-server_PKGS := libsystemd    pkg-config names
+#   memx-server_LDLIBS := -linih      anything else for the linker
+#   memx-server_CPPFLAGS := -DX       for this program's own sources
+#   memx-server_BINDIR := bin         installed to $(bindir) in place of $(sbindir)
+#   memx-server_STATIC := y           linked statically (for programs that are pushed into a guest)
+#   memx-server_NOINSTALL := y        built, but not installed
+#
+#   TESTS_C += test-ring              a test program printing TAP (cmocka does, it is told to)
+#   test-ring_SRCS/_LIBS/_PKGS/_LDLIBS/_CPPFLAGS as above; cmocka is linked by itself
+#   test-ring_VARIANTS := asan tsan   default asan (= ASan and UBSan); "opt" is a plain build
+#   test-ring_TIMEOUT := 60           seconds, default 120
+#   test-ring_ARGS := ...             arguments
+#   test-ring_PROGS := memx-server    programs of the tree it starts, built in the same variant
+#
+#   TESTS_SCRIPT += relay-server      a test by script, printing TAP; part of check-unit
+#   relay-server_CMD := dom0-relay/tests/x.py
+#   relay-server_PROGS := memx-server programs it needs, in relay-server_VARIANTS (default asan)
+#   relay-server_DEPS := ...          anything else that make must have built before
+#   relay-server_TIMEOUT := 120
+#
+#   TESTS_XEN += swap-pv              the same (PROGS default to the opt variant), run by check-xen, one at a time
+#
+#   FUZZERS += fuzz-wire              a libFuzzer program (clang), corpus in fuzz-wire_CORPUS
+#
+#   INSTALL_FILES += path:destination e.g. server/memx-server.service:$(unitdir)/
+#
+# A test finds the tree's programs of its own variant in $MEMX_BIN, may write below $MEMX_TMP (removed after it
+# passed), and takes its deadline from run-suite. Outputs: build/bin and build/lib (opt), build/asan/..., build/tsan/...
+# and the test programs in build/[VARIANT/]test. Results are in build/results/NAME[.VARIANT].tap and .log.
+
+MAKEFLAGS += --no-builtin-rules --no-builtin-variables
+.DELETE_ON_ERROR:
+.SECONDARY:
+.SUFFIXES:
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+CC ?= gcc
+AR ?= ar
+PKG_CONFIG ?= pkg-config
+INSTALL ?= install
+WERROR ?= 1
+KVER ?= 6.1
+KVERS := 6.1 6.12 7.3
+JOBS ?= $(shell nproc)
+Q := $(if $(filter 1,$(V)),,@)
+say = $(if $(filter 1,$(V)),@:,@printf '  %-7s %s\n' $(1) $(2))
+
+B := build$(if $(findstring clang,$(notdir $(CC))),/clang)
+RESULTS := build/results
+
+prefix ?= /usr/local
+exec_prefix ?= $(prefix)
+bindir ?= $(exec_prefix)/bin
+sbindir ?= $(exec_prefix)/sbin
+libdir ?= $(exec_prefix)/lib
+datadir ?= $(prefix)/share
+docdir ?= $(datadir)/doc/memx
+sysconfdir ?= $(if $(filter /usr,$(prefix)),/etc,$(prefix)/etc)
+unitdir ?= $(prefix)/lib/systemd/system
+udevdir ?= $(prefix)/lib/udev/rules.d
+srcdir_dkms ?= $(prefix)/src
+
+all: programs
+
+# Flags. CFLAGS and LDFLAGS are the user's and come last.
+
+WARNINGS := -Wall -Wextra -Wshadow -Wundef -Wvla -Wpointer-arith -Wwrite-strings -Wformat=2 \
+	-Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wimplicit-fallthrough \
+	$(if $(filter 0,$(WERROR)),,-Werror)
+BASE_CPPFLAGS := -D_GNU_SOURCE -Ishared -Ibuild/include
+BASE_CFLAGS := -std=gnu11 -g -fno-strict-aliasing -fno-common -fstack-protector-strong $(WARNINGS)
+HARDEN_CFLAGS := -fcf-protection -fstack-clash-protection
+HARDEN_LDFLAGS := -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,--as-needed
+
+VARIANTS := opt asan tsan
+opt_DIR := $(B)
+opt_CPPFLAGS := -D_FORTIFY_SOURCE=2
+opt_CFLAGS := -O2 $(HARDEN_CFLAGS)
+opt_LDFLAGS := $(HARDEN_LDFLAGS)
+asan_DIR := $(B)/asan
+asan_CFLAGS := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+asan_LDFLAGS := -fsanitize=address,undefined
+tsan_DIR := $(B)/tsan
+tsan_CFLAGS := -O2 -fno-omit-frame-pointer -fsanitize=thread
+tsan_LDFLAGS := -fsanitize=thread
+fuzz_DIR := build/fuzz
+fuzz_CFLAGS := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+fuzz_LDFLAGS := -fsanitize=fuzzer,address,undefined
+fuzz_CC := clang
+
+FRAGMENTS := $(sort $(wildcard */module.mk */*/module.mk))
+include $(filter-out build/%,$(FRAGMENTS))
+
+# The version: VERSION, and what git knows beyond it. Only sources that include memx-version.h depend on it.
+
+MEMX_VERSION := $(shell tools/setup/version)
+build/include/memx-version.h: FORCE
+	@mkdir -p $(@D)
+	@echo '#define MEMX_VERSION "$(MEMX_VERSION)"' > $@.new; \
+	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+# Objects live below DIR/obj/OWNER, so that two owners may compile one source with different flags.
+
+# $(1) owner, $(2) variant
+obj = $(patsubst %.c,$($(2)_DIR)/obj/$(1)/%.o,$($(1)_SRCS))
+cc = $(or $($(1)_CC),$(CC))
+pkg = $(if $(strip $($(1)_PKGS)),$$$$($(PKG_CONFIG) $(2) $($(1)_PKGS)))
+
+# What an owner was built with is kept beside its objects, and a change of it rebuilds them.
+# $(1) owner, $(2) variant
+flags = $(strip $(call cc,$(2)) $(BASE_CPPFLAGS) $($(2)_CPPFLAGS) $($(1)_CPPFLAGS) $(CPPFLAGS) $(BASE_CFLAGS) $($(2)_CFLAGS) \
+	$($(2)_LDFLAGS) $($(1)_PKGS) $($(1)_LDLIBS) $($(1)_STATIC) $(CFLAGS) $(LDFLAGS) $($(1)_SRCS))
+same = $(and $(findstring |$(1)|,|$(2)|),$(findstring |$(2)|,|$(1)|))
+
+define objects_rules
+$($(2)_DIR)/obj/$(1)/flags: $(if $(call same,$(strip $(file <$($(2)_DIR)/obj/$(1)/flags)),$(flags)),,FORCE)
+	$$(shell mkdir -p $$(@D))$$(file >$$@,$(flags))@:
+$($(2)_DIR)/obj/$(1)/%.o: %.c $($(2)_DIR)/obj/$(1)/flags Makefile | build/include/memx-version.h
+	$$(call say,CC,$$@)
+	@mkdir -p $$(@D)
+	$$(Q)$(call cc,$(2)) $(BASE_CPPFLAGS) $($(2)_CPPFLAGS) $($(1)_CPPFLAGS) $(call pkg,$(1),--cflags) $$(CPPFLAGS) \
+		$(BASE_CFLAGS) $($(2)_CFLAGS) $(if $($(1)_STATIC),,-fPIE) $$(CFLAGS) -MMD -MP -c -o $$@ $$<
+-include $(patsubst %.o,%.d,$(call obj,$(1),$(2)))
+endef
+
+define library_rules
+$(call objects_rules,$(1),$(2))
+$($(2)_DIR)/lib/$(1).a: $(call obj,$(1),$(2)) $($(2)_DIR)/obj/$(1)/flags
+	$$(call say,AR,$$@)
+	@mkdir -p $$(@D)
+	$$(Q)rm -f $$@ && $(AR) rcD $$@ $$(filter %.o,$$^)
+endef
+
+# $(3) the folder below the variant's
+define program_rules
+$(call objects_rules,$(1),$(2))
+$($(2)_DIR)/$(3)/$(1): $($(2)_DIR)/obj/$(1)/flags $(call obj,$(1),$(2)) $(patsubst %,$($(2)_DIR)/lib/%.a,$($(1)_LIBS))
+	$$(call say,LD,$$@)
+	@mkdir -p $$(@D)
+	$$(Q)$(call cc,$(2)) $(BASE_CFLAGS) $($(2)_CFLAGS) $($(2)_LDFLAGS) $(if $($(1)_STATIC),-static,-pie) $$(CFLAGS) $$(LDFLAGS) \
+		-o $$@ $$(filter %.o,$$^) $$(filter %.a,$$^) $(call pkg,$(1),--libs) $($(1)_LDLIBS)
+endef
+
+$(foreach l,$(LIBRARIES),$(foreach v,$(VARIANTS) fuzz,$(eval $(call library_rules,$(l),$(v)))))
+$(foreach p,$(PROGRAMS),$(foreach v,$(VARIANTS),$(eval $(call program_rules,$(p),$(v),bin))))
+$(foreach t,$(TESTS_C),$(eval $(t)_PKGS += cmocka))
+$(foreach t,$(TESTS_C),$(foreach v,$(VARIANTS),$(eval $(call program_rules,$(t),$(v),test))))
+$(foreach f,$(FUZZERS),$(eval $(call program_rules,$(f),fuzz,bin)))
+
+programs: $(PROGRAMS:%=$(B)/bin/%)
+libraries: $(LIBRARIES:%=$(B)/lib/%.a)
+
+# A program by its name, in any variant: "make memx-server", "make memx-server.asan".
+$(foreach p,$(PROGRAMS),$(eval $(p): $(B)/bin/$(p)))
+$(foreach v,asan tsan,$(foreach p,$(PROGRAMS),$(eval $(p).$(v): $($(v)_DIR)/bin/$(p))))
+
+# Test suites. Each is a target suite-NAME that runs one command under tools/setup/run-suite; a suite fails without
+# failing make, for memx-tally is the judge: of each suite that was expected it wants a complete result.
+
+CHECK_ENV = MEMX_RESULTS=$(RESULTS) MEMX_VARIANT=$(1) MEMX_BIN=$(CURDIR)/$($(1)_DIR)/bin
+suite_dep = $(patsubst %,$($(2)_DIR)/bin/%,$($(1)_PROGS)) $($(1)_DEPS)
+suite_names = $(foreach v,$(or $($(1)_VARIANTS),$(2)),$(1)$(if $(filter opt,$(v)),,.$(v)))
+
+# $(1) test, $(2) variant, $(3) command, $(4) default timeout
+define suite_rules
+$(if $(filter opt,$(2)),,suite-$(1): suite-$(1).$(2))
+suite-$(1)$(if $(filter opt,$(2)),,.$(2)): $(filter $($(2)_DIR)/test/%,$(3)) $(call suite_dep,$(1),$(2))
+	@$(call CHECK_ENV,$(2)) tools/setup/run-suite $$(@:suite-%=%) $(or $($(1)_TIMEOUT),$(4)) $(3) $($(1)_ARGS)
+endef
+
+$(foreach t,$(TESTS_C),$(foreach v,$(or $($(t)_VARIANTS),asan),$(eval $(call suite_rules,$(t),$(v),$($(v)_DIR)/test/$(t),120))))
+$(foreach t,$(TESTS_SCRIPT),$(foreach v,$(or $($(t)_VARIANTS),asan),$(eval $(call suite_rules,$(t),$(v),$($(t)_CMD),120))))
+$(foreach t,$(TESTS_XEN),$(foreach v,$(or $($(t)_VARIANTS),opt),$(eval $(call suite_rules,$(t),$(v),$($(t)_CMD),600))))
+
+UNIT_SUITES = $(foreach t,$(TESTS_C) $(TESTS_SCRIPT),$(call suite_names,$(t),asan))
+XEN_SUITES = $(foreach t,$(TESTS_XEN),$(call suite_names,$(t),opt))
+
+tests: $(foreach t,$(TESTS_C),$(foreach v,$(or $($(t)_VARIANTS),asan),$($(v)_DIR)/test/$(t)))
+suites-unit: $(UNIT_SUITES:%=suite-%)
+suites-xen: $(XEN_SUITES:%=suite-%)
+
+# run: $(1) suites, $(2) jobs. Old results go first, so that what did not run cannot count.
+clear = @mkdir -p $(RESULTS); rm -rf $(foreach s,$(1),$(RESULTS)/$(s).*)
+
+check: check-packages-unit check-packages-xen
+	$(call clear,$(UNIT_SUITES) $(XEN_SUITES))
+	@$(MAKE) -k -j$(JOBS) suites-unit || :
+	@$(MAKE) -k -j1 suites-xen || :
+	@tools/setup/memx-tally $(RESULTS) $(UNIT_SUITES) $(XEN_SUITES)
+
+check-unit: check-packages-unit
+	$(call clear,$(UNIT_SUITES))
+	@$(MAKE) -k -j$(JOBS) suites-unit || :
+	@tools/setup/memx-tally $(RESULTS) $(UNIT_SUITES)
+
+check-xen: check-packages-xen
+	$(call clear,$(XEN_SUITES))
+	@$(MAKE) -k -j1 suites-xen || :
+	@tools/setup/memx-tally $(RESULTS) $(XEN_SUITES)
+
+check-packages-unit:
+	@tools/setup/packages build unit
+check-packages-xen:
+	@tools/setup/packages build unit xen
+
+# The guest module. Objects of each kernel stay below build/module/KVER, with links to the sources beside them.
+
+module: module-$(KVER)
+modules: $(KVERS:%=module-%)
+$(KVERS:%=module-%): module-%:
+	+@tools/setup/build-module $*
+
+lint:
+	@tools/setup/packages build unit
+	@tools/lint/memx-lint
+
+demo:
+	@tools/setup/packages
+	@$(MAKE) -j$(JOBS) programs
+	@tools/demo/memx-demo $(DEMO_ARGS)
+
+bench: $(if $(filter memx-bench,$(PROGRAMS)),$(B)/bin/memx-bench $(B)/bin/memx-server $(B)/bin/memx-dom0-relay)
+	@MEMX_BIN=$(CURDIR)/$(B)/bin $(B)/bin/memx-bench $(BENCH_ARGS)
+
+FUZZ_SECONDS ?= 60
+fuzzers: $(FUZZERS:%=$(fuzz_DIR)/bin/%)
+fuzz: $(FUZZERS:%=fuzz-run-%)
+$(FUZZERS:%=fuzz-run-%): fuzz-run-%: $(fuzz_DIR)/bin/%
+	@mkdir -p build/fuzz/corpus/$*
+	$< -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/fuzz/$*- build/fuzz/corpus/$* $($*_CORPUS)
+
+install: programs
+	@$(foreach p,$(PROGRAMS),$(if $($(p)_NOINSTALL),,\
+		$(INSTALL) -D -m 0755 $(B)/bin/$(p) $(DESTDIR)$(if $(filter bin,$($(p)_BINDIR)),$(bindir),$(sbindir))/$(p) &&)) true
+	@$(foreach f,$(INSTALL_FILES),$(INSTALL) -D -m 0644 $(firstword $(subst :, ,$(f))) \
+		$(DESTDIR)$(patsubst %/,%/$(notdir $(firstword $(subst :, ,$(f)))),$(lastword $(subst :, ,$(f)))) &&) true
+
+clean:
+	rm -rf build
+
+FORCE:
+.PHONY: all programs libraries tests suites-unit suites-xen check check-unit check-xen check-packages-unit check-packages-xen \
+	module modules $(KVERS:%=module-%) lint demo bench fuzz fuzzers $(FUZZERS:%=fuzz-run-%) install clean FORCE \
+	$(PROGRAMS) $(foreach t,$(TESTS_C) $(TESTS_SCRIPT) $(TESTS_XEN),suite-$(t))
