@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * transport.h - what the session needs of the channel to the relay, and what the channel tells the session.
+ *
+ * A link is a set of lanes that is offered as a whole and dies as a whole. Its memory (rings, grants, ports, interrupts) is
+ * made once, by memx_link_create(), in a context that may allocate; offering it again after the relay went away allocates
+ * nothing. The session sees each lane's ring as a struct memx_vring and serialises its two directions itself.
+ *
+ * Life of a link:   create -> [ offer -> connected -> withdraw ]* -> destroy
+ */
+#ifndef MEMX_GUEST_TRANSPORT_H
+#define MEMX_GUEST_TRANSPORT_H
+
+#include "../shared/memx/vring.h"
+
+struct memx_link;
+
+struct memx_lane_spec {
+	u8 kind;		/* enum memx_lane_kind */
+	u8 left_order;		/* log2 bytes of the ring relay -> guest */
+	u8 right_order;		/* log2 bytes of the ring guest -> relay */
+};
+
+/* Callbacks of the session. */
+struct memx_link_events {
+	/*
+	 * Something happened on @lane: data, room, or the peer's live byte changed. Called from the lane's interrupt handler (hard
+	 * interrupt context, local interrupts off); also once per lane when the peer is first seen. Must not sleep.
+	 */
+	void (*kick)(void *ctx, unsigned int lane);
+	/*
+	 * The toolstack's side said why it does not serve this guest (text of data/memx/refused; never NULL, at most 256 bytes,
+	 * printable). Called from a workqueue. May sleep.
+	 */
+	void (*refused)(void *ctx, const char *reason);
+};
+
+/* Process context, may allocate (GFP_KERNEL). Returns the link or an ERR_PTR. Nothing is visible to anybody yet. */
+struct memx_link *memx_link_create(const struct memx_lane_spec *specs, unsigned int lanes,
+				   const struct memx_link_events *events, void *ctx);
+
+/*
+ * Resets the shared pages and publishes them under the nonce @offer. Process context, never on a task that reclaims for
+ * somebody (XenStore has its own thread and GFP_NOIO allocations). -EBUSY: an old client still maps the rings and its live
+ * byte is set: call again after the next kick. -EIO: XenStore refused; try later.
+ */
+int memx_link_offer(struct memx_link *link, u64 offer);
+
+/* All lanes said hello: takes the offer out of XenStore, so that nobody connects to it again. Process context. */
+void memx_link_connected(struct memx_link *link);
+
+/*
+ * Takes the offer back: srv_live = 0 on every lane, the peer notified, XenStore nodes removed. After it no kick is
+ * delivered until the next offer, except for the peer's departure. Process context. Rings keep their memory.
+ */
+void memx_link_withdraw(struct memx_link *link);
+
+/*
+ * Gives everything back: interrupts, ports, grants, pages, XenStore nodes. Pages that a peer still maps are leaked, and
+ * counted. Process context. Returns the number of pages leaked. No kick is running or comes when it returns.
+ */
+unsigned int memx_link_destroy(struct memx_link *link);
+
+/* Suspend and resume (see pm.c): what was granted and bound is void after a resume; rebuilds without touching page memory. */
+int memx_link_resume(struct memx_link *link);
+
+struct memx_vring *memx_link_ring(struct memx_link *link, unsigned int lane);
+
+/* Is the peer of this lane there (its live byte, read once)? Any context. */
+bool memx_link_peer_live(struct memx_link *link, unsigned int lane);
+
+/* Sends the event to the peer of @lane. Any context. Call when vring.h says that the peer is owed one. */
+void memx_link_notify(struct memx_link *link, unsigned int lane);
+
+#endif /* MEMX_GUEST_TRANSPORT_H */
