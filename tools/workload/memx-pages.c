@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * memx-pages - writes pages that name themselves through more memory than there is, and verifies on every touch.
+ *
+ * Each page carries, in every one of its 512 words, a value that follows from the seed, the process, the page's number and
+ * the page's version. The program's own table of versions is small and locked in memory, so that the truth does not travel
+ * the way of the pages. A touch reads a page, compares all words with what it must be, and - for a share of the touches -
+ * writes the next version. Old pages, pages of another address, of another process and zeros are all told apart.
+ *
+ * The table of versions is the only state; processes share nothing. Some pages are made of one repeated word or of zeros on
+ * purpose (every 16th and every 32nd), because swap takes other ways with them.
+ *
+ * Exit status: 0 all pages were right, 1 a page was wrong, 2 wrong usage, 3 no memory or a process died.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PAGE = 4096, WORDS = PAGE / 8 };
+
+struct job {
+	size_t pages;		/* per process */
+	uint64_t touches;	/* random touches per process after the first filling */
+	uint64_t seed;
+	unsigned int procs;
+	unsigned int seconds;	/* 0: by touches; else touches until then */
+	unsigned int writes;	/* per cent of the touches that write */
+	bool shmem;
+};
+
+struct figures {		/* in memory shared by all processes */
+	uint64_t verified;
+	uint64_t written;
+	uint64_t wrong;
+	uint64_t longest_ns;	/* one touch */
+};
+
+static volatile sig_atomic_t stop;
+
+static void on_signal(int sig)
+{
+	(void)sig;
+	stop = 1;
+}
+
+static uint64_t mix(uint64_t x)
+{
+	x += 0x9e3779b97f4a7c15ULL;
+	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+	return x ^ (x >> 31);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
+}
+
+/* What word @w of the page is: step 0 makes pages of one repeated word, base 0 with it makes zeros. */
+static void pattern(uint64_t seed, size_t page, uint32_t version, uint64_t *base, uint64_t *step)
+{
+	*base = mix(seed ^ mix(((uint64_t)page << 32) | version));
+	*step = 0x9e3779b97f4a7c15ULL;
+	if (page % 16 == 15)
+		*step = 0;
+	if (page % 32 == 31 && version % 2)
+		*base = 0;
+}
+
+static void page_write(uint64_t *p, uint64_t seed, size_t page, uint32_t version)
+{
+	uint64_t base, step;
+	unsigned int w;
+
+	pattern(seed, page, version, &base, &step);
+	for (w = 0; w < WORDS; w++)
+		p[w] = base + w * step;
+}
+
+static bool page_verify(const uint64_t *p, uint64_t seed, size_t page, uint32_t version, unsigned int proc)
+{
+	uint64_t base, step;
+	unsigned int w;
+	uint32_t v;
+
+	pattern(seed, page, version, &base, &step);
+	for (w = 0; w < WORDS; w++)
+		if (p[w] != base + w * step)
+			break;
+	if (w == WORDS)
+		return true;
+	for (v = version; v-- > 0 && version - v < 1000;) {
+		uint64_t b, s;
+
+		pattern(seed, page, v, &b, &s);
+		if (p[0] == b && p[1] == b + s) {
+			printf("WRONG: process %u page %zu: version %u, expected %u (an old page came back)\n", proc, page, v, version);
+			return false;
+		}
+	}
+	printf("WRONG: process %u page %zu version %u: word %u is %016" PRIx64 ", expected %016" PRIx64 "\n",
+	       proc, page, version, w, p[w], base + w * step);
+	return false;
+}
+
+static void account(struct figures *f, uint64_t ns, bool good, bool wrote)
+{
+	uint64_t seen = __atomic_load_n(&f->longest_ns, __ATOMIC_RELAXED);
+
+	__atomic_fetch_add(&f->verified, good, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&f->wrong, !good, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&f->written, wrote, __ATOMIC_RELAXED);
+	while (ns > seen && !__atomic_compare_exchange_n(&f->longest_ns, &seen, ns, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
+static int work(const struct job *job, unsigned int proc, struct figures *f)
+{
+	uint64_t seed = mix(job->seed + proc), rng = seed, i, end = now_ns() + job->seconds * 1000000000ULL;
+	uint32_t *versions;
+	uint64_t *mem;
+	size_t n, near = 0;
+	bool ok = true;
+
+	mem = mmap(NULL, job->pages * PAGE, PROT_READ | PROT_WRITE,
+		   (job->shmem ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	versions = mmap(NULL, job->pages * sizeof(*versions), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mem == MAP_FAILED || versions == MAP_FAILED || mlock(versions, job->pages * sizeof(*versions))) {
+		fprintf(stderr, "memx-pages: process %u: no memory for %zu pages and their versions: %s\n", proc, job->pages, strerror(errno));
+		return 3;
+	}
+	for (n = 0; n < job->pages && !stop; n++) {
+		page_write(mem + n * WORDS, seed, n, 0);
+		__atomic_fetch_add(&f->written, 1, __ATOMIC_RELAXED);
+	}
+	for (i = 0; n == job->pages && !stop && (job->seconds ? now_ns() < end : i < job->touches); i++) {
+		uint64_t t, r = rng = mix(rng);
+		size_t page = (r >> 8) % job->pages;
+		bool wr = r % 100 < job->writes, good;
+
+		/* Most touches stay near the last one, as programs do: readahead gets its chance. */
+		if (r >> 60)
+			page = (near + (page & 63)) % job->pages;
+		near = page;
+		t = now_ns();
+		good = page_verify(mem + page * WORDS, seed, page, versions[page], proc);
+		if (wr)
+			page_write(mem + page * WORDS, seed, page, ++versions[page]);
+		account(f, now_ns() - t, good, wr);
+		ok &= good;
+	}
+	for (n = 0; n < job->pages && !stop; n++) {
+		uint64_t t = now_ns();
+		bool good = page_verify(mem + n * WORDS, seed, n, versions[n], proc);
+
+		account(f, now_ns() - t, good, false);
+		ok &= good;
+	}
+	return ok ? 0 : 1;
+}
+
+static int usage(const char *wrong)
+{
+	fprintf(stderr,
+		"memx-pages: %s\n"
+		"usage: memx-pages --mib N [--procs N] [--touches N | --seconds N] [--writes PERCENT] [--seed N] [--shmem]\n"
+		"  --mib      memory over all processes\n"
+		"  --touches  random touches per process after filling (default: as many as it has pages)\n"
+		"  --seconds  touch for so long instead\n", wrong);
+	return 2;
+}
+
+static int parse(struct job *job, int argc, char **argv)
+{
+	static const struct option opts[] = {
+		{ "mib", required_argument, NULL, 'm' }, { "procs", required_argument, NULL, 'p' },
+		{ "touches", required_argument, NULL, 't' }, { "seconds", required_argument, NULL, 's' },
+		{ "writes", required_argument, NULL, 'w' }, { "seed", required_argument, NULL, 'r' },
+		{ "shmem", no_argument, NULL, 'h' }, { 0 }
+	};
+	unsigned long long mib = 0;
+	bool touches = false;
+	int c;
+
+	*job = (struct job){ .procs = 1, .writes = 50, .seed = 1 };
+	while ((c = getopt_long(argc, argv, "", opts, NULL)) != -1) {
+		unsigned long long v = 0;
+		char *end = NULL;
+
+		if (c == '?')
+			return usage("unknown option");
+		if (optarg) {
+			v = strtoull(optarg, &end, 0);
+			if (*end || end == optarg)
+				return usage("a number is wanted");
+		}
+		switch (c) {
+		case 'm': mib = v; break;
+		case 'p': job->procs = (unsigned int)v; break;
+		case 't': job->touches = v; touches = true; break;
+		case 's': job->seconds = (unsigned int)v; break;
+		case 'w': job->writes = (unsigned int)v; break;
+		case 'r': job->seed = v; break;
+		case 'h': job->shmem = true; break;
+		}
+	}
+	if (!mib || mib > 1048576 || !job->procs || job->procs > 256 || job->writes > 100 || optind != argc)
+		return usage("--mib is needed, 1 to 1048576; --procs 1 to 256; --writes 0 to 100");
+	job->pages = (size_t)(mib << 8) / job->procs;
+	if (!touches)
+		job->touches = job->pages;
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct figures *f;
+	struct job job;
+	unsigned int i;
+	uint64_t t0;
+	int rc = 0, status;
+
+	if (parse(&job, argc, argv))
+		return 2;
+	f = mmap(NULL, sizeof(*f), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (f == MAP_FAILED || mlock(f, sizeof(*f)))
+		return 3;
+	signal(SIGTERM, on_signal);
+	t0 = now_ns();
+	for (i = 0; i < job.procs; i++) {
+		pid_t pid = fork();
+
+		if (pid < 0)
+			return 3;
+		if (!pid) {
+			setvbuf(stdout, NULL, _IOLBF, 0);
+			exit(work(&job, i, f));
+		}
+	}
+	for (i = 0; i < job.procs; i++) {
+		if (wait(&status) < 0)
+			return 3;
+		if (WIFSIGNALED(status)) {
+			printf("a process was ended by signal %d (%s)\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
+			rc = 3;
+		} else if (WEXITSTATUS(status) && rc < 3) {
+			rc = WEXITSTATUS(status);
+		}
+	}
+	printf("pages_verified=%" PRIu64 " pages_written=%" PRIu64 " pages_wrong=%" PRIu64 " longest_touch_ms=%" PRIu64 " seconds=%.1f\n",
+	       f->verified, f->written, f->wrong, f->longest_ns / 1000000, (double)(now_ns() - t0) / 1e9);
+	return rc;
+}

@@ -1,0 +1,8 @@
+# Programs that tests and demo run inside guests: static, so that they run in any of them.
+PROGRAMS += memx-pages memx-sort
+memx-pages_SRCS := tools/workload/memx-pages.c
+memx-pages_STATIC := y
+memx-pages_NOINSTALL := y
+memx-sort_SRCS := tools/workload/memx-sort.c
+memx-sort_STATIC := y
+memx-sort_NOINSTALL := y
