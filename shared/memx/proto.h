@@ -322,6 +322,7 @@ struct memx_extent_ref {	/* body of FREE and SCAN and element of RETAIN and LIST
  * SCAN reply:		memx_list, count x memx_want (slot, version; status OK page held, ABSENT discarded); MEMX_F_LAST or ask on
  * RETAIN:		memx_list, count x memx_extent_ref; FIRST and LAST delimit it; the reply to LAST tells in `session` how many extents went
  * LIST:		memx_list with count 1, memx_extent_ref (first extent wanted); the reply: memx_list, count x memx_extent_ref
+ * DETACH:		memx_list with count 0 (guest hop: empty body); the reply is empty
  */
 struct memx_list {
 	__le32 session;
