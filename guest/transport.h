@@ -72,4 +72,17 @@ bool memx_link_peer_live(struct memx_link *link, unsigned int lane);
 /* Sends the event to the peer of @lane. Any context. Call when vring.h says that the peer is owed one. */
 void memx_link_notify(struct memx_link *link, unsigned int lane);
 
+/* What a lane has seen since it was made. */
+struct memx_lane_counters {
+	u64 events;		/* events that the relay sent */
+	u64 spurious;		/* of them, those that had nothing behind them and went on coming */
+	u64 notified;		/* events that we sent */
+};
+
+/* Any context. */
+void memx_link_counters(struct memx_link *link, unsigned int lane, struct memx_lane_counters *to);
+
+/* Pages that the link's rings take, all granted. Any context. */
+unsigned int memx_link_pages(struct memx_link *link);
+
 #endif /* MEMX_GUEST_TRANSPORT_H */

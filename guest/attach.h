@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * attach.h - from an offer in XenStore to pages that move, and back again: the session's states.
+ *
+ *   DOWN -offer-> OFFERED -all lanes said hello-> ATTACHING -answer OK-> ATTACHED
+ *                    ^                              | ^                    |
+ *                    |                       refused| |retry time          |channel lost, resume
+ *                    |                              v |                    v
+ *                    |                            REFUSED ------------> DOWN (withdraw, then offer again)
+ *
+ * beside these: DETACHING (asked to free the session, from ATTACHED) and GONE (superseded or stopped: final until started anew).
+ *
+ * Events and the time go in, actions come out; the caller carries them out in the order of their bits. The epoch is raised
+ * before every attempt to attach. A session's identity and its epoch live here and change nowhere else.
+ *
+ * Locking: the caller's.
+ */
+#ifndef MEMX_GUEST_ATTACH_H
+#define MEMX_GUEST_ATTACH_H
+
+#include "port.h"
+
+enum memx_attach_state {
+	MEMX_A_STOPPED,		/* before start, after stop */
+	MEMX_A_DOWN,		/* nothing offered; offers at retry_at */
+	MEMX_A_OFFERED,		/* waits for the relay's hello on every lane */
+	MEMX_A_ATTACHING,	/* ATTACH and MAP go out, the answer is awaited */
+	MEMX_A_REFUSED,		/* asks again at retry_at, over the same channel */
+	MEMX_A_ATTACHED,
+	MEMX_A_DETACHING,	/* DETACH is out */
+	MEMX_A_GONE,		/* superseded: another copy of this guest owns the session */
+	MEMX_A_STATES
+};
+
+enum memx_attach_action {
+	MEMX_ACT_WITHDRAW	= 1 << 0,	/* stop the lanes, take the offer back, requests out are pending again */
+	MEMX_ACT_OFFER		= 1 << 1,	/* offer under .offer; on failure call memx_attach_offer_failed() */
+	MEMX_ACT_CONNECTED	= 1 << 2,	/* memx_link_connected() */
+	MEMX_ACT_ATTACH		= 1 << 3,	/* send ATTACH and the MAP frames at .epoch */
+	MEMX_ACT_SIZE		= 1 << 4,	/* (re)make the tables for .slots and .extent_order */
+	MEMX_ACT_GO		= 1 << 5,	/* requests may flow, with the limits in .agreed */
+	MEMX_ACT_DETACH		= 1 << 6,	/* send DETACH */
+	MEMX_ACT_DETACHED	= 1 << 7,	/* the session is freed (or given up): a new one was drawn, its tables are void */
+	MEMX_ACT_REFUSED	= 1 << 8,	/* say .status in plain words */
+	MEMX_ACT_GONE		= 1 << 9,	/* say so loudly; I/O will not come back */
+};
+
+struct memx_agreed {		/* host order, checked */
+	u32 slots;
+	u32 lane_requests, lane_pages;
+	u8 extent_order, replicas, max_pages;
+};
+
+struct memx_attacher {
+	enum memx_attach_state state;
+	u8 lanes;
+	u8 hello;		/* lanes that said it, a bit each */
+	u8 kind[MEMX_MAX_LANES];
+	u64 offer;		/* nonce of the current offer */
+	u64 instance;		/* of this load of the module */
+	u64 retry_at;		/* ns; 0: none */
+
+	u8 session[16];
+	u64 epoch;		/* of the last attempt */
+	u64 lineage[MEMX_MAX_LINEAGE];
+
+	u32 slots_wanted;	/* before the first attach */
+	u8 replicas_wanted;
+	bool sized;		/* .agreed holds what the tables were made for */
+	bool frozen;		/* swapon happened: sized for good */
+	bool detach;		/* the session is to be freed as soon as it is attached */
+	u32 status;		/* of the last refusal */
+	u32 attempts;		/* without success, for the delay */
+	struct memx_agreed agreed;
+
+	u64 (*random)(void *ctx);
+	void *ctx;
+};
+
+/* Lanes and what to ask for are set by the caller; draws the session. */
+void memx_attach_init(struct memx_attacher *a, u8 lanes, const u8 *kind, u64 (*random)(void *ctx), void *ctx);
+
+u32 memx_attach_start(struct memx_attacher *a, u64 now);
+u32 memx_attach_offer_failed(struct memx_attacher *a, u64 now);
+/* A HELLO on @lane. Negative: the channel is to be given up (call memx_attach_lost()). Else actions; the lane answers it. */
+int memx_attach_hello(struct memx_attacher *a, u8 lane, const struct memx_hello *hello, u16 *proto);
+/* The answer to ATTACH. @body valid where the status is OK, else its retry_ms. Negative: as above. */
+int memx_attach_reply(struct memx_attacher *a, u32 status, const struct memx_attached *body, u64 epoch, u64 now);
+u32 memx_attach_lost(struct memx_attacher *a, u64 now);
+/* The session is to be freed, now or when a relay is there again. */
+u32 memx_attach_detach(struct memx_attacher *a, u64 now);
+u32 memx_attach_detached(struct memx_attacher *a, u32 status, u64 now);
+/* A resume from suspend, into whichever world: a new lineage, a new offer. */
+u32 memx_attach_resumed(struct memx_attacher *a, u64 now);
+u32 memx_attach_tick(struct memx_attacher *a, u64 now);
+void memx_attach_stop(struct memx_attacher *a);
+
+void memx_attach_build(const struct memx_attacher *a, u32 records, struct memx_attach *to);	/* the ATTACH body */
+void memx_attach_hello_build(const struct memx_attacher *a, u8 lane, u16 proto, struct memx_hello *to);
+
+/* Plain words for a refusal, and for a state. */
+const char *memx_attach_why(u32 status);
+const char *memx_attach_state_name(enum memx_attach_state state);
+
+#endif /* MEMX_GUEST_ATTACH_H */

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * session.h - the module's one session, for those who start it, suspend it and look at it.
+ *
+ * The session owns the link (transport.h), the engine (lane.h), one thread per lane, one worker thread and the pools of
+ * preallocated operations. main.c makes it at load and ends it at unload, pm.c stops and restarts it around a suspend,
+ * sysfs.c and debugfs.c read it, swapfs.c and the hook files bring it the kernel's pages.
+ *
+ * Reading counters and state is wait-free and allowed in any context for as long as the session exists.
+ */
+#ifndef MEMX_GUEST_SESSION_H
+#define MEMX_GUEST_SESSION_H
+
+#include <linux/types.h>
+#include "lane.h"
+
+struct memx_session;
+struct swap_info_struct;
+struct file;
+struct kiocb;
+struct iov_iter;
+struct device;
+
+struct memx_session_config {
+	u32 slots;		/* wanted, in pages; 0: what Dom0's quota gives */
+	u8 replicas;		/* wanted; 0: what Dom0 configured */
+	u8 store_lanes;		/* 1 .. */
+	u8 fetch_lanes;		/* 1 ..; together at most MEMX_MAX_LANES */
+	u8 ring_order;		/* log2 bytes of the large direction of each lane; 0: scaled to RAM */
+	u32 deadline_ms;	/* a page that waits longer fails; 0: waits for ever */
+	u32 trim_pages;		/* slots that the trimmer looks at per second; 0: no trimming */
+};
+
+enum memx_session_event {
+	MEMX_EV_READY,		/* first attach of this session: size is known, swapon would work. Raise the uevent. */
+	MEMX_EV_ATTACHED,	/* attached again */
+	MEMX_EV_LOST,		/* the relay went away; I/O waits */
+	MEMX_EV_REFUSED,	/* the relay or the toolstack said no; the reason is in the log and in memx_session_reason() */
+	MEMX_EV_GONE,		/* superseded: gave up for good */
+};
+
+/* Called by the session's worker (process context; may sleep, must not wait for pages). */
+typedef void (*memx_session_event_fn)(void *ctx, enum memx_session_event event);
+
+/* ---- life ---- */
+
+/* Makes session, link, pools and threads; nothing is visible to anybody yet. ERR_PTR: -ENOMEM, -EINVAL, the link's errors. */
+struct memx_session *memx_session_create(const struct memx_session_config *config, memx_session_event_fn event, void *ctx);
+/* Offers the channel from now on. */
+void memx_session_start(struct memx_session *s);
+/*
+ * Frees the session at the donors if a relay answers within @detach_ms, withdraws the offer, ends the threads. Swap must be
+ * off (the module is pinned while it is on). May be called once; readers of counters are still welcome.
+ */
+void memx_session_stop(struct memx_session *s, unsigned int detach_ms);
+/* Gives back link and memory. Returns pages leaked to a peer that still maps them. */
+unsigned int memx_session_destroy(struct memx_session *s);
+
+/* The pseudo file system "memx" with the one file "swap"; after create, before start / after stop, before destroy. */
+int memx_swapfs_register(struct memx_session *s);
+void memx_swapfs_unregister(void);
+
+/* ---- suspend and resume (called from dev_pm_ops; user space is frozen) ---- */
+
+/*
+ * .freeze: new writes fail at once (their pages stay dirty), and what is in flight is waited for, at most @timeout_ms.
+ * -EBUSY: something is still in flight; everything is as before the call. 0: quiet; nothing is out and nothing is sent.
+ */
+int memx_session_quiesce(struct memx_session *s, unsigned int timeout_ms);
+/* .thaw: nothing happened; the channel serves again. Writes still fail until memx_session_writes(). Never waits for a relay. */
+void memx_session_thaw(struct memx_session *s);
+/*
+ * .restore: grants and ports may be void, the domain may be another. Draws a new lineage, rebuilds the link
+ * (memx_link_resume()), offers anew in the background. Works also when nothing had happened, and without a quiesce before.
+ * Never waits for a relay.
+ */
+void memx_session_restore(struct memx_session *s);
+/* .complete, .prepare: may writes be taken (true), or do they fail at once (false)? */
+void memx_session_writes(struct memx_session *s, bool allowed);
+
+/* Is swap on? While it is: hibernation is refused. */
+bool memx_session_swap_on(const struct memx_session *s);
+
+/* ---- looking ---- */
+
+enum memx_attach_state memx_session_state(const struct memx_session *s);	/* names: memx_attach_state_name() */
+u32 memx_session_slots(const struct memx_session *s);		/* pages granted, header included; 0 before the first attach */
+u64 memx_session_epoch(const struct memx_session *s);
+u64 memx_session_counter(const struct memx_session *s, enum memx_counter what);	/* names and sentences: MEMX_COUNTERS */
+u32 memx_session_inflight(const struct memx_session *s);	/* pages submitted and not ended */
+size_t memx_session_memory(const struct memx_session *s);	/* bytes that the tables, pools and rings take */
+void memx_session_id(const struct memx_session *s, u8 id[16]);
+u8 memx_session_replicas(const struct memx_session *s);	/* copies agreed on; 0 before the first attach */
+u8 memx_session_extent_order(const struct memx_session *s);
+/* The last refusal in plain words, "" if none; at most @len - 1 bytes. */
+void memx_session_reason(const struct memx_session *s, char *to, size_t len);
+
+/* Latencies from submission to end, by powers of two of microseconds: bucket b counts [2^(b-1), 2^b) us, bucket 0 less than 1. */
+#define MEMX_BUCKETS 32
+enum memx_latency {
+	MEMX_LAT_STORE,
+	MEMX_LAT_FETCH,
+	MEMX_LAT_COUNT
+};
+u64 memx_session_latency(const struct memx_session *s, enum memx_latency what, unsigned int bucket);
+void memx_session_latency_clear(struct memx_session *s);
+
+/* Settings that may change at run time. */
+void memx_session_set_deadline(struct memx_session *s, u32 ms);
+u32 memx_session_deadline(const struct memx_session *s);
+void memx_session_set_trim(struct memx_session *s, u32 pages_per_second);
+u32 memx_session_trim(const struct memx_session *s);
+
+/* ---- for swapfs.c and the hook files ---- */
+
+/*
+ * swapon. -EAGAIN before the first attach, -EBUSY while a swap file is active, -ESHUTDOWN superseded or stopping. On success
+ * the size is frozen until memx_session_swapoff(), which ends with the session freed at the donors (in the background).
+ */
+int memx_session_swapon(struct memx_session *s, struct swap_info_struct *sis);
+void memx_session_swapoff(struct memx_session *s);
+/*
+ * One request of the swap core: reads or writes iov_iter_count(iter) bytes at iocb->ki_pos, ends through iocb->ki_complete().
+ * Sleeps only for a free operation. Returns -EIOCBQUEUED, or -errno without having called ki_complete().
+ */
+int memx_session_rw(struct memx_session *s, struct kiocb *iocb, struct iov_iter *iter);
+
+#endif /* MEMX_GUEST_SESSION_H */
