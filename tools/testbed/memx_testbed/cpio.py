@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""newc archives, the format of an initramfs, written without root.
+
+Equal content gives equal bytes: no times, no owners, entries in the order added.
+"""
+import os
+import stat
+
+
+class Writer:
+    """Writes one archive to a binary file object; the caller closes the file."""
+
+    def __init__(self, out):
+        self.out = out
+        self.inode = 0
+        self.seen = set()
+
+    def _entry(self, name, mode, data=b"", rdev=(0, 0)):
+        name = name.strip("/")
+        self.inode += 1
+        raw = name.encode() + b"\0"
+        head = "070701" + "".join(f"{field:08X}" for field in (
+            self.inode, mode, 0, 0, 1, 0, len(data), 0, 0, rdev[0], rdev[1], len(raw), 0))
+        block = head.encode() + raw
+        self.out.write(block + b"\0" * (-len(block) % 4))
+        self.out.write(data)
+        self.out.write(b"\0" * (-len(data) % 4))
+        self.seen.add(name)
+
+    def directory(self, name):
+        """A directory and its parents, where they are not there yet."""
+        name = name.strip("/")
+        if not name or name in self.seen:
+            return
+        self.directory(os.path.dirname(name))
+        self._entry(name, stat.S_IFDIR | 0o755)
+
+    def data(self, name, content, mode=0o644):
+        """A file with content (bytes or str)."""
+        self.directory(os.path.dirname(name.strip("/")))
+        if isinstance(content, str):
+            content = content.encode()
+        self._entry(name, stat.S_IFREG | mode, content)
+
+    def file(self, name, path, mode=None):
+        """The file at path; its own permission bits unless mode says otherwise."""
+        if mode is None:
+            mode = 0o755 if os.stat(path).st_mode & 0o111 else 0o644
+        with open(path, "rb") as handle:
+            self.data(name, handle.read(), mode)
+
+    def symlink(self, name, target):
+        self.directory(os.path.dirname(name.strip("/")))
+        self._entry(name, stat.S_IFLNK | 0o777, target.encode())
+
+    def character_device(self, name, major, minor):
+        self.directory(os.path.dirname(name.strip("/")))
+        self._entry(name, stat.S_IFCHR | 0o600, rdev=(major, minor))
+
+    def finish(self):
+        self.inode = -1
+        self._entry("TRAILER!!!", 0)
+        # Archives are joined end to end; the kernel wants each on 4 bytes.
+        self.out.write(b"\0" * (-self.out.tell() % 512))

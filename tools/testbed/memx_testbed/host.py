@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""An emulated host: one QEMU with Xen, its Dom0, and guests in it.
+
+Made and owned by the supervisor; every method runs in its one thread.
+"""
+import os
+import subprocess
+import time
+
+from . import agent, cpio, procs, state
+from .state import TestbedError
+
+DOM0_MEM = 448
+XEN_MEM = 96            # the hypervisor's own, with its tables for guests
+GUEST_EXTRA = 24        # per guest: its grant, shadow and page tables
+TAIL = 15
+
+CPU = "max,-smap,-la57,+svm,+npt"
+XEN_OPTIONS = (f"dom0_mem={DOM0_MEM}M,max:{DOM0_MEM}M com1=115200 console=com1 loglvl=warning "
+               "guest_loglvl=warning noreboot sync_console=no")
+DOM0_OPTIONS = "console=hvc0 rootfstype=ramfs panic=-1 mitigations=off quiet"
+
+
+def tail(text, lines=TAIL):
+    """The last lines of a log, indented under a message."""
+    if isinstance(text, bytes):
+        text = text.decode(errors="replace")
+    rows = [row.rstrip() for row in text.splitlines() if row.strip()]
+    return "".join(f"\n    {row}" for row in rows[-lines:])
+
+
+def guest_config(spec, index, uuid):
+    """xl's configuration of a guest."""
+    extra = ["console=hvc0", "rootfstype=ramfs", "loglevel=5", "panic=5",
+             f"testbed.host=guest{index}", f"testbed.ip={spec.guest_ip(index)}",
+             f"testbed.tmp={max(64, spec.swap)}"]
+    if spec.swap:
+        extra.append(f"testbed.swap={spec.swap}")
+    if spec.guest_cmdline:
+        extra.append(spec.guest_cmdline)
+    lines = {
+        "name": f"guest{index}", "type": spec.guest_type, "uuid": uuid,
+        "memory": spec.guest_mem, "maxmem": spec.guest_mem, "vcpus": spec.guest_vcpus,
+        "kernel": "/guest/vmlinux", "ramdisk": "/guest/initrd", "extra": " ".join(extra),
+        "vif": [f"mac={spec.guest_mac(index)},bridge=xenbr0,"
+                "script=/etc/xen/scripts/vif-testbed"],
+        # A guest that died stays to be looked at; status shows it.
+        "on_crash": "preserve", "on_reboot": "destroy",
+    }
+    if spec.guest_type == "pvh":
+        lines["tsc_mode"] = "native"    # scaling the TSC fails under emulation
+    return "".join(f"{key} = {value!r}\n" for key, value in lines.items())
+
+
+class Host:
+    """One emulated host."""
+
+    def __init__(self, spec, index, directory, images, overlay):
+        self.spec = spec
+        self.index = index
+        self.name = f"host{index}"
+        self.dir = directory
+        self.images = images
+        self.overlay = overlay          # archive member name -> bytes
+        self.console = os.path.join(directory, f"{self.name}.console")
+        self.initrd = os.path.join(directory, f"{self.name}.initrd")
+        self.process = None
+        self.port = None
+        self.guest_ports = []
+
+    def describe(self):
+        return {"name": self.name, "pid": state.identity(self.process.pid), "port": self.port,
+                "guest_ports": self.guest_ports, "console": self.console}
+
+    def own_guests(self):
+        return [index for index in range(self.spec.guests)
+                if index % self.spec.hosts == self.index]
+
+    def _write_initrd(self):
+        with open(self.initrd, "wb") as out:
+            for path in (self.images["dom0"], self.images["guest"]):
+                with open(path, "rb") as handle:
+                    while block := handle.read(1 << 22):
+                        out.write(block)
+            archive = cpio.Writer(out)
+            for name, (content, mode) in sorted(self.overlay.items()):
+                archive.data(name, content, mode)
+            archive.finish()
+
+    def _command(self):
+        forwards = [f"hostfwd=tcp:127.0.0.1:{self.port}-10.0.2.15:4077"] + [
+            f"hostfwd=tcp:127.0.0.1:{port}-{self.spec.guest_ip(index)}:4077"
+            for index, port in enumerate(self.guest_ports)]
+        memory = DOM0_MEM + XEN_MEM + self.spec.guests * (self.spec.guest_mem + GUEST_EXTRA)
+        return [
+            "qemu-system-x86_64", "-accel", "tcg", "-cpu", CPU, "-m", str(memory), "-smp", "1",
+            "-display", "none", "-nodefaults", "-no-user-config", "-no-reboot",
+            "-serial", f"file:{self.console}",
+            "-kernel", self.images["xen"], "-append", XEN_OPTIONS,
+            "-initrd", f"{self.images['dom0_kernel']} {DOM0_OPTIONS} "
+                       f"testbed.host={self.name},{self.initrd}",
+            "-netdev", "user,id=net0,ipv6=off," + ",".join(forwards),
+            "-device", "virtio-net-pci,netdev=net0,romfile=",
+        ]
+
+    def start(self):
+        """Start QEMU; another try with other ports where somebody was quicker."""
+        self._write_initrd()
+        log = os.path.join(self.dir, f"{self.name}.qemu.log")
+        for _ in range(3):
+            self.port, *self.guest_ports = state.free_ports(1 + self.spec.guests)
+            self.process = procs.spawn(self._command(), log)
+            # Where a port is taken QEMU ends before it emulates anything.
+            try:
+                self.process.wait(0.3)
+            except subprocess.TimeoutExpired:
+                return
+            with open(log, "rb") as handle:
+                words = handle.read()
+            if b"forwarding" not in words:
+                break
+        raise TestbedError(f"{self.name}: QEMU ended at once:{tail(words)}")
+
+    def console_tail(self):
+        try:
+            with open(self.console, "rb") as handle:
+                return tail(handle.read())
+        except FileNotFoundError:
+            return ""
+
+    def check_alive(self):
+        if self.process.poll() is not None:
+            raise TestbedError(f"{self.name}: the machine stopped (QEMU's status "
+                               f"{self.process.returncode}):{self.console_tail()}")
+        with open(self.console, "rb") as handle:
+            words = handle.read()
+        for sign in (b"testbed: FAILED", b"Kernel panic", b"Panic on CPU"):
+            if sign in words:
+                raise TestbedError(f"{self.name} did not come up:{tail(words)}")
+
+    def wait_up(self, deadline, check):
+        """Until Dom0's agent answers."""
+        def look():
+            check()
+            self.check_alive()
+        try:
+            agent.connect([self.port], deadline - time.monotonic(), look).close()
+        except agent.AgentError as error:
+            raise TestbedError(f"{self.name} did not come up: {error}"
+                               f"{self.console_tail()}") from error
+        os.unlink(self.initrd)
+
+    def run(self, *argv, source=None, timeout=120):
+        """A command in Dom0 that has to succeed; its output."""
+        try:
+            status, out, err = agent.capture([self.port], list(argv), source, timeout=timeout)
+        except (agent.AgentError, agent.RunError) as error:
+            raise TestbedError(f"{self.name}: {' '.join(argv)}: {error}") from error
+        if status:
+            raise TestbedError(f"{self.name}: {' '.join(argv)} ended with {status}:"
+                               f"{tail(out + err)}")
+        return out.decode(errors="replace")
+
+    def create_guest(self, index):
+        name = f"guest{index}"
+        try:
+            self.run("xl", "create", f"/etc/xen/{name}.cfg", timeout=180)
+        except TestbedError as error:
+            raise TestbedError(f"{name} was not created: {error}{self.guest_log(name)}") from error
+
+    def guest_log(self, name):
+        try:
+            return tail(self.run("cat", f"/var/log/xen/console/guest-{name}.log"))
+        except TestbedError:
+            return ""
+
+    def check_guest(self, name):
+        """Complain about a guest that is dead."""
+        rows = self.run("xl", "list").splitlines()[1:]
+        for row in rows:
+            fields = row.split()
+            if fields[0] == name:
+                if "c" in fields[4] or "s" in fields[4]:
+                    raise TestbedError(f"{name} crashed:{self.guest_log(name)}")
+                return
+        raise TestbedError(f"{name} is gone from {self.name}:{self.guest_log(name)}")
+
+    def wait_guest(self, index, deadline, check):
+        """Until the guest's agent answers."""
+        name = f"guest{index}"
+        last = [time.monotonic()]
+
+        def look():
+            check()
+            if time.monotonic() - last[0] > 3:
+                self.check_alive()
+                self.check_guest(name)
+                last[0] = time.monotonic()
+
+        try:
+            agent.connect([self.guest_ports[index]], deadline - time.monotonic(), look).close()
+        except agent.AgentError as error:
+            raise TestbedError(f"{name} did not come up: {error}{self.guest_log(name)}") from error
