@@ -15,7 +15,7 @@
 #   make install          DESTDIR, prefix, sysconfdir, unitdir, udevdir as usual
 #   make clean            removes build/
 #
-# Settings: CC=clang (its output goes to build/clang), CFLAGS, LDFLAGS, WERROR=0, V=1, KVER, MEMX_KUNIT=m.
+# Settings: CC=clang (its output goes to build/clang), CFLAGS, LDFLAGS, WERROR=0, V=1, KVER, JOBS.
 #
 # Each area brings a fragment AREA/module.mk (also AREA/SUBAREA/module.mk) which only sets variables.
 # All paths are relative to the top of the tree:

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# The suites that need kernel trees rather than programs of ours: the module against every kernel, and KUnit.
+
+ifneq ($(wildcard guest/Kbuild),)
+TESTS_SCRIPT += module
+module_CMD := tools/setup/check-modules $(KVERS)
+module_VARIANTS := opt
+module_TIMEOUT := 1800
+endif
+
+ifneq ($(wildcard kunit/Kbuild),)
+TESTS_SCRIPT += kunit
+kunit_CMD := tools/setup/kunit-run
+kunit_VARIANTS := opt
+# From cold it builds its kernel, some minutes on two processors.
+kunit_TIMEOUT := 2400
+endif
