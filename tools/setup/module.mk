@@ -16,3 +16,7 @@ kunit_VARIANTS := opt
 # From cold it builds its kernel, some minutes on two processors.
 kunit_TIMEOUT := 2400
 endif
+
+TESTS_SCRIPT += tally
+tally_CMD := tools/setup/tests/tally.py
+tally_VARIANTS := opt
