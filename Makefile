@@ -56,7 +56,7 @@
 # passed), and takes its deadline from run-suite. Outputs: build/bin and build/lib (opt), build/asan/..., build/tsan/...
 # and the test programs in build/[VARIANT/]test. Results are in build/results/NAME[.VARIANT].tap and .log.
 
-MAKEFLAGS += --no-builtin-rules --no-builtin-variables
+MAKEFLAGS += --no-builtin-rules --no-builtin-variables --no-print-directory
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:
