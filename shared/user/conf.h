@@ -39,6 +39,11 @@ struct memx_conf_key {
 	bool required;
 };
 
+/* One line of a table: MEMX_CONF_KEY("size", SIZE, struct thing, size, .min = 4096) */
+#define MEMX_CONF_KEY(key, kind, object, field, ...) \
+	{ .name = (key), .type = MEMX_CONF_##kind, .offset = offsetof(object, field), ##__VA_ARGS__ }
+#define MEMX_CONF_END { .name = NULL }
+
 #define MEMX_CONF_ERR 512
 
 struct memx_conf_section {

@@ -4,3 +4,8 @@
 LIBRARIES += memx-user
 memx-user_SRCS := $(addprefix shared/user/,log.c text.c conf.c loop.c net.c conn.c ctl.c)
 memx-user_PKGS := inih jansson
+
+TESTS_C += test-conf
+test-conf_SRCS := shared/user/tests/test-conf.c
+test-conf_LIBS := memx-user
+test-conf_PKGS := inih jansson
