@@ -64,7 +64,8 @@ struct memx_attacher {
 	u64 epoch;		/* of the last attempt */
 	u64 lineage[MEMX_MAX_LINEAGE];
 
-	u32 slots_wanted;	/* before the first attach */
+	u32 slots_wanted;	/* before the first attach; 0: what the quota allows */
+	u32 slots_max;		/* more than this is not taken (the table would not fit into this guest) */
 	u8 replicas_wanted;
 	bool sized;		/* .agreed holds what the tables were made for */
 	bool frozen;		/* swapon happened: sized for good */

@@ -13,7 +13,7 @@
 #ifndef MEMX_GUEST_FRAMES_H
 #define MEMX_GUEST_FRAMES_H
 
-#include "port.h"
+#include "../shared/memx/vring.h"
 #include "reqs.h"
 
 /* A STORE, FETCH or DISCARD. Versions of the items are set; the checks of a STORE are set here. @bounce: a page of the caller's. */

@@ -96,7 +96,8 @@ struct memx_lane {
 	u32 n_owed;
 	bool up;			/* the ring may be used */
 	bool go;			/* requests may be sent */
-	bool tx_owner, tx_again, rx_owner;
+	bool tx_owner, tx_again, rx_owner, rx_again;
+	bool ctl_waits;			/* the session's worker waits for room in the ring */
 	bool was_live;			/* the peer was seen */
 	bool failed;			/* to be given up by the session's worker */
 	void *tx_bounce, *rx_bounce;	/* the owners' */
@@ -130,7 +131,10 @@ void memx_engine_free(struct memx_engine *e);	/* every item has ended, every lan
 /* Takes the items on @list (ascending slots, one kind). Each ends through ops->done(), maybe before this returns. */
 void memx_engine_submit(struct memx_engine *e, struct list_head *list);
 
-/* Makes @slot absent and fills @item with the DISCARD, if one is due (slots.h); false: none is. The caller submits it. */
+/*
+ * Discards @slot if that is due (slots.h), with @item, which then ends through ops->done(). False: none is due. @freed is
+ * asked under the lock under which stores of the slot are queued, so what it says holds until the discard is in its place.
+ */
 bool memx_engine_discard(struct memx_engine *e, u32 slot, bool (*freed)(void *arg, u32 slot), void *arg,
 			 struct memx_item *item);
 

@@ -23,7 +23,8 @@ struct memx_item {
 	u32 slot;
 	u8 op;			/* MEMX_OP_STORE, _FETCH or _DISCARD */
 	u8 tries;		/* definite errors so far */
-	s16 error;		/* in passing between two steps */
+	bool queued;		/* a store: its slot is BUSY for it */
+	int error;		/* in passing between two steps */
 	void *page;		/* MEMX_PAGE_SIZE bytes; NULL for a discard */
 	u64 version;		/* as sent; a fetch: as wanted */
 	u64 check;		/* store: as sent; fetch: to be verified against */
@@ -75,15 +76,15 @@ void memx_reqs_free(struct memx_reqs *q);
  * What this attachment allows: @requests and @pages from the relay, @reply_ring bytes of the reply ring, whose reserve for
  * records is taken off here, @request_ring bytes of the other. -EPROTO: not even one page would go.
  */
-int memx_reqs_limits(struct memx_reqs *q, u8 order, u32 max_pages, u32 requests, u32 pages, u32 reply_ring,
-		     u32 request_ring);
+int memx_reqs_limits(struct memx_reqs *q, u8 kind, u8 order, u32 max_pages, u32 requests, u32 pages, u32 reply_ring,
+		     u32 request_ring);	/* @kind: enum memx_lane_kind */
 
 void memx_reqs_queue(struct memx_reqs *q, struct memx_item *item);	/* at the end */
 void memx_reqs_requeue(struct memx_reqs *q, struct memx_item *item);	/* at the front */
 
 /*
  * Takes the next request that may go now, or NULL: nothing is pending, the credits are used up, or a partial batch is put
- * off. Its items leave the pending list; state BUILT, credits taken, tag drawn. Looks at most @window items deep for more
+ * off. Its items leave the pending list; state BUILT, credits taken, tag drawn. Looks a bounded way down the list for more
  * of the same extent.
  */
 struct memx_req *memx_reqs_next(struct memx_reqs *q);

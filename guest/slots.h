@@ -67,6 +67,8 @@ int memx_slot_want(const struct memx_slots *s, u32 n, u64 *version, u64 *check);
 bool memx_slot_trimmable(const struct memx_slots *s, u32 n, bool freed);
 /* Makes @n absent and returns the version of the discard, 0 if none is due by the rule above. A freed same slot ends here. */
 u64 memx_slot_discard(struct memx_slots *s, u32 n, bool freed);
+/* The discard at @version came to nothing: donors may hold something still, if nothing was sent since. */
+void memx_slot_undiscarded(struct memx_slots *s, u32 n, u64 version);
 
 /* Is the page at @page one word repeated? Then *word is it. */
 bool memx_same_filled(const void *page, u64 *word);

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * attach.c - the states of the session; see attach.h for the picture, the events and the actions.
+ *
+ * Pure and without a clock: compiled in the kernel, under KUnit and in user space. Nothing here touches a ring.
+ */
+#include "attach.h"
+
+#define MS		1000000ULL
+#define RETRY_MIN	(100 * MS)	/* after a loss, doubled with each attempt that came to nothing ... */
+#define RETRY_MAX	(5000 * MS)	/* ... up to this, which is also what a refusal without a time gets */
+#define REFUSED_MAX	(60000 * MS)	/* longer than this no relay can send us away */
+
+static const char *const state_names[MEMX_A_STATES] = {
+	[MEMX_A_STOPPED]	= "stopped",
+	[MEMX_A_DOWN]		= "down",
+	[MEMX_A_OFFERED]	= "offered",
+	[MEMX_A_ATTACHING]	= "attaching",
+	[MEMX_A_REFUSED]	= "refused",
+	[MEMX_A_ATTACHED]	= "attached",
+	[MEMX_A_DETACHING]	= "detaching",
+	[MEMX_A_GONE]		= "superseded",
+};
+
+const char *memx_attach_state_name(enum memx_attach_state state)
+{
+	return (unsigned int)state < MEMX_A_STATES ? state_names[state] : "?";
+}
+
+const char *memx_attach_why(u32 status)
+{
+	switch (status) {
+	case MEMX_S_NOSPACE:
+		return "the donors, or this guest's quota, have no room for a swap of this size: add memory or ask for less";
+	case MEMX_S_DENIED:
+		return "Dom0's configuration does not allow cluster memory to this guest";
+	case MEMX_S_SUPERSEDED:
+		return "another copy of this guest (a clone or an older snapshot) owns the session";
+	case MEMX_S_NODONOR:
+		return "the relay does not know a donor that holds pages of this guest: configure it there";
+	case MEMX_S_DRAINING:
+		return "the relay is shutting down";
+	case MEMX_S_MISMATCH:
+		return "the relay would change a size that swapon has frozen";
+	case MEMX_S_PROTO:
+		return "relay and module have no protocol version in common: update one of them";
+	default:
+		break;
+	}
+	switch (memx_status_known(status)) {
+#define MEMX_X(name, code, text) case code: return text;
+	MEMX_STATUS_LIST(MEMX_X)
+#undef MEMX_X
+	}
+	return "unknown reason";
+}
+
+static u64 draw(struct memx_attacher *a)
+{
+	u64 n;
+
+	do {
+		n = a->random(a->ctx);
+	} while (!n);
+	return n;
+}
+
+/* A new session: nothing of the old one, its epoch and its sizes is left. */
+static void draw_session(struct memx_attacher *a)
+{
+	__le64 half[2] = { memx_put_le64(draw(a)), memx_put_le64(draw(a)) };
+
+	memcpy(a->session, half, sizeof(a->session));
+	memset(a->lineage, 0, sizeof(a->lineage));
+	a->lineage[0] = draw(a);
+	a->epoch = 0;
+	a->sized = false;
+	a->frozen = false;
+	a->detach = false;
+	memset(&a->agreed, 0, sizeof(a->agreed));
+}
+
+void memx_attach_init(struct memx_attacher *a, u8 lanes, const u8 *kind, u64 (*random)(void *ctx), void *ctx)
+{
+	memset(a, 0, sizeof(*a));
+	a->lanes = lanes;
+	memcpy(a->kind, kind, lanes);
+	a->random = random;
+	a->ctx = ctx;
+	a->slots_max = ~0U;
+	a->instance = draw(a);
+	draw_session(a);
+}
+
+/* Nothing is offered any more; offers again after @delay. */
+static void go_down(struct memx_attacher *a, u64 now, u64 delay)
+{
+	a->state = MEMX_A_DOWN;
+	a->hello = 0;
+	a->offer = 0;
+	a->retry_at = now + delay;
+	if (!a->retry_at)
+		a->retry_at = 1;
+}
+
+static u64 backoff(struct memx_attacher *a)
+{
+	u64 delay = RETRY_MIN << min(a->attempts, 10U);
+
+	a->attempts++;
+	return min(delay, (u64)RETRY_MAX);
+}
+
+static u32 offer(struct memx_attacher *a)
+{
+	a->state = MEMX_A_OFFERED;
+	a->hello = 0;
+	a->offer = draw(a);
+	a->retry_at = 0;
+	return MEMX_ACT_OFFER;
+}
+
+static u32 ask(struct memx_attacher *a)
+{
+	a->state = MEMX_A_ATTACHING;
+	a->retry_at = 0;
+	a->epoch++;
+	return MEMX_ACT_ATTACH;
+}
+
+u32 memx_attach_start(struct memx_attacher *a, u64 now)
+{
+	(void)now;
+	return a->state == MEMX_A_STOPPED ? offer(a) : 0;
+}
+
+u32 memx_attach_offer_failed(struct memx_attacher *a, u64 now)
+{
+	if (a->state == MEMX_A_OFFERED)
+		go_down(a, now, backoff(a));
+	return 0;
+}
+
+int memx_attach_hello(struct memx_attacher *a, u8 lane, const struct memx_hello *hello, u16 *proto)
+{
+	*proto = 0;
+	if (a->state != MEMX_A_OFFERED || lane >= a->lanes || a->hello & 1U << lane || hello->role != MEMX_ROLE_RELAY ||
+	    hello->lane != lane || memx_le64(hello->offer) != a->offer)
+		return -EPROTO;
+	*proto = memx_proto_common(memx_le16(hello->proto_min), memx_le16(hello->proto_max), MEMX_PROTO_MIN, MEMX_PROTO_MAX);
+	if (!*proto) {
+		a->status = MEMX_S_PROTO;
+		return MEMX_ACT_REFUSED;
+	}
+	a->hello |= (u8)(1U << lane);
+	if (a->hello != (1U << a->lanes) - 1)
+		return 0;
+	return (int)(MEMX_ACT_CONNECTED | ask(a));
+}
+
+/* Checks what the relay grants. 0, or -EPROTO where it cannot be. */
+static int take_agreed(const struct memx_attacher *a, const struct memx_attached *body, struct memx_agreed *to)
+{
+	to->slots = memx_le32(body->slots);
+	to->extent_order = body->extent_order;
+	to->replicas = body->replicas;
+	to->max_pages = body->max_pages;
+	to->lane_requests = memx_le32(body->lane_requests);
+	to->lane_pages = memx_le32(body->lane_pages);
+
+	if (to->extent_order < MEMX_MIN_EXTENT_ORDER || to->extent_order > MEMX_MAX_EXTENT_ORDER ||
+	    !to->replicas || to->replicas > MEMX_MAX_REPLICAS || !to->max_pages || to->max_pages > MEMX_MAX_PAGES ||
+	    !to->lane_requests || !to->lane_pages || to->slots < 2)
+		return -EPROTO;
+	if (a->frozen && (to->slots != a->agreed.slots || to->extent_order != a->agreed.extent_order))
+		return -EPROTO;
+	return 0;
+}
+
+static u32 refused(struct memx_attacher *a, u32 status, u32 retry_ms, u64 now)
+{
+	u64 delay = retry_ms ? retry_ms * MS : RETRY_MAX;
+
+	a->status = status;
+	a->state = MEMX_A_REFUSED;
+	a->retry_at = now + min(max(delay, (u64)RETRY_MIN), (u64)REFUSED_MAX);
+	return MEMX_ACT_REFUSED;
+}
+
+static u32 attached(struct memx_attacher *a, const struct memx_agreed *agreed)
+{
+	u32 actions = MEMX_ACT_GO;
+
+	if (a->detach) {
+		a->state = MEMX_A_DETACHING;
+		return MEMX_ACT_DETACH;
+	}
+	if (!a->sized || agreed->slots != a->agreed.slots || agreed->extent_order != a->agreed.extent_order)
+		actions |= MEMX_ACT_SIZE;
+	a->agreed = *agreed;
+	a->sized = true;
+	a->state = MEMX_A_ATTACHED;
+	a->attempts = 0;
+	a->status = MEMX_S_OK;
+	return actions;
+}
+
+int memx_attach_reply(struct memx_attacher *a, u32 status, const struct memx_attached *body, u64 epoch, u64 now)
+{
+	struct memx_agreed agreed;
+
+	if (a->state != MEMX_A_ATTACHING || epoch != a->epoch)
+		return -EPROTO;
+	if (status == MEMX_S_SUPERSEDED) {
+		a->status = status;
+		a->state = MEMX_A_GONE;
+		a->retry_at = 0;
+		return MEMX_ACT_WITHDRAW | MEMX_ACT_GONE;
+	}
+	if (status != MEMX_S_OK)
+		return (int)refused(a, memx_status_known(status), memx_le32(body->retry_ms), now);
+	if (take_agreed(a, body, &agreed))
+		return -EPROTO;
+	if (agreed.slots > a->slots_max && !a->sized) {
+		/* More than the table may take here: ask for what may, at once, under the next epoch. */
+		if (a->slots_wanted == a->slots_max)
+			return -EPROTO;
+		a->slots_wanted = a->slots_max;
+		return (int)ask(a);
+	}
+	return (int)attached(a, &agreed);
+}
+
+u32 memx_attach_lost(struct memx_attacher *a, u64 now)
+{
+	switch (a->state) {
+	case MEMX_A_STOPPED:
+	case MEMX_A_DOWN:
+	case MEMX_A_GONE:
+		return 0;
+	case MEMX_A_ATTACHED:
+		go_down(a, now, 0);
+		return MEMX_ACT_WITHDRAW;
+	default:
+		go_down(a, now, backoff(a));
+		return MEMX_ACT_WITHDRAW;
+	}
+}
+
+u32 memx_attach_detach(struct memx_attacher *a, u64 now)
+{
+	if (a->state == MEMX_A_GONE || a->state == MEMX_A_STOPPED)
+		return 0;
+	if (!a->sized && a->state != MEMX_A_ATTACHING)
+		return 0;
+	a->detach = true;
+	if (a->state == MEMX_A_ATTACHED) {
+		a->state = MEMX_A_DETACHING;
+		return MEMX_ACT_DETACH;
+	}
+	if (a->state == MEMX_A_REFUSED)
+		a->retry_at = now;
+	return 0;
+}
+
+u32 memx_attach_detached(struct memx_attacher *a, u32 status, u64 now)
+{
+	if (a->state != MEMX_A_DETACHING)
+		return 0;
+	if (status != MEMX_S_OK && status != MEMX_S_UNKNOWN) {
+		/* Not now: this attachment is of no other use, come back with the next. */
+		go_down(a, now, backoff(a));
+		return MEMX_ACT_WITHDRAW;
+	}
+	draw_session(a);
+	go_down(a, now, 0);
+	a->attempts = 0;
+	return MEMX_ACT_WITHDRAW | MEMX_ACT_DETACHED;
+}
+
+u32 memx_attach_resumed(struct memx_attacher *a, u64 now)
+{
+	u32 i;
+
+	if (a->state == MEMX_A_STOPPED || a->state == MEMX_A_GONE)
+		return 0;
+	for (i = MEMX_MAX_LINEAGE - 1; i; i--)
+		a->lineage[i] = a->lineage[i - 1];
+	a->lineage[0] = draw(a);
+	a->attempts = 0;
+	go_down(a, now, 0);
+	return MEMX_ACT_WITHDRAW;
+}
+
+u32 memx_attach_tick(struct memx_attacher *a, u64 now)
+{
+	if (!a->retry_at || now < a->retry_at)
+		return 0;
+	if (a->state == MEMX_A_DOWN)
+		return offer(a);
+	if (a->state == MEMX_A_REFUSED)
+		return ask(a);
+	return 0;
+}
+
+void memx_attach_stop(struct memx_attacher *a)
+{
+	a->state = MEMX_A_STOPPED;
+	a->hello = 0;
+	a->offer = 0;
+	a->retry_at = 0;
+}
+
+void memx_attach_build(const struct memx_attacher *a, u32 records, struct memx_attach *to)
+{
+	u32 i;
+
+	memset(to, 0, sizeof(*to));
+	memcpy(to->session, a->session, sizeof(to->session));
+	for (i = 0; i < MEMX_MAX_LINEAGE; i++)
+		to->lineage[i] = memx_put_le64(a->lineage[i]);
+	to->slots = memx_put_le32(a->sized ? a->agreed.slots : a->slots_wanted);
+	to->records = memx_put_le32(records);
+	to->extent_order = a->sized ? a->agreed.extent_order : 0;
+	to->replicas = a->replicas_wanted;
+	to->flags = memx_put_le16(a->frozen ? MEMX_ATTACH_FROZEN : 0);
+}
+
+void memx_attach_hello_build(const struct memx_attacher *a, u8 lane, u16 proto, struct memx_hello *to)
+{
+	memset(to, 0, sizeof(*to));
+	to->proto_min = memx_put_le16(MEMX_PROTO_MIN);
+	to->proto_max = memx_put_le16(MEMX_PROTO_MAX);
+	to->proto = memx_put_le16(proto);
+	to->role = MEMX_ROLE_GUEST;
+	to->lane = lane;
+	to->offer = memx_put_le64(a->offer);
+	to->instance = memx_put_le64(a->instance);
+	to->lanes = a->lanes;
+	to->lane_kind = lane < a->lanes ? a->kind[lane] : 0;
+}
