@@ -27,7 +27,7 @@ _Static_assert(MEMX_CONN_PUT_MAX <= CHUNK_SIZE, "a piece must fit into a chunk")
 struct memx_chunk {
 	struct memx_chunk *next;
 	uint32_t used, refs;		/* refs: segments that lie in it, and one while it is being filled */
-	uint8_t data[CHUNK_SIZE];
+	uint8_t data[CHUNK_SIZE] __attribute__((aligned(8)));
 };
 
 struct memx_seg {
@@ -118,19 +118,21 @@ void *memx_conn_put(struct memx_conn *conn, uint32_t len)
 {
 	struct memx_chunk *chunk = conn->chunk;
 	struct memx_seg *last = conn->seg_count ? seg_at(conn, conn->seg_count - 1) : NULL;
+	uint32_t from = chunk ? (chunk->used + 7) & ~7U : 0;
 	uint8_t *at;
 
 	if (!memx_conn_is_open(conn) || len > MEMX_CONN_PUT_MAX)
 		return NULL;
-	if (!chunk || chunk->used + len > CHUNK_SIZE) {
+	if (!chunk || from + len > CHUNK_SIZE) {
 		if (chunk)
 			chunk_put(conn, chunk);
 		conn->chunk = chunk = chunk_get(conn);
 		if (!chunk)
 			goto out_memory;
+		from = 0;
 	}
-	at = chunk->data + chunk->used;
-	if (last && last->chunk == chunk) {
+	at = chunk->data + from;
+	if (last && last->chunk == chunk && last->data + last->len == at) {
 		last->len += len;
 	} else {
 		last = seg_new(conn);
@@ -139,7 +141,7 @@ void *memx_conn_put(struct memx_conn *conn, uint32_t len)
 		*last = (struct memx_seg){ .data = at, .len = len, .chunk = chunk };
 		chunk->refs++;
 	}
-	chunk->used += len;
+	chunk->used = from + len;
 	queued_more(conn, len);
 	return at;
 

@@ -431,6 +431,7 @@ json_t *memx_ctl_call(const char *path, json_t *request, int timeout_ms, char er
 			ret = -EPROTO;
 		}
 	}
+	json_decref(request);
 	free(text);
 	free(line);
 	if (fd >= 0)

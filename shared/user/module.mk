@@ -9,3 +9,8 @@ TESTS_C += test-conf
 test-conf_SRCS := shared/user/tests/test-conf.c
 test-conf_LIBS := memx-user
 test-conf_PKGS := inih jansson
+
+TESTS_C += test-loop
+test-loop_SRCS := shared/user/tests/test-loop.c
+test-loop_LIBS := memx-user
+test-loop_PKGS := inih jansson

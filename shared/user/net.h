@@ -123,8 +123,8 @@ static inline bool memx_conn_fits(const struct memx_conn *conn, uint64_t len)
 }
 
 /*
- * Queues @len bytes (at most MEMX_CONN_PUT_MAX) and returns where they are to be written, before anything else is queued;
- * NULL: no memory, and the connection closes.
+ * Queues @len bytes (at most MEMX_CONN_PUT_MAX) and returns where they are to be written, aligned to 8, before anything else
+ * is queued; NULL: no memory, and the connection closes.
  */
 #define MEMX_CONN_PUT_MAX 32768
 void *memx_conn_put(struct memx_conn *conn, uint32_t len);
