@@ -92,6 +92,11 @@ unitdir ?= $(prefix)/lib/systemd/system
 udevdir ?= $(prefix)/lib/udev/rules.d
 srcdir_dkms ?= $(prefix)/src
 
+define newline
+
+
+endef
+
 all: programs
 
 # Flags. CFLAGS and LDFLAGS are the user's and come last.
@@ -136,12 +141,15 @@ build/include/memx-version.h: FORCE
 # $(1) owner, $(2) variant
 obj = $(patsubst %.c,$($(2)_DIR)/obj/$(1)/%.o,$($(1)_SRCS))
 cc = $(or $($(1)_CC),$(CC))
-pkg = $(if $(strip $($(1)_PKGS)),$$$$($(PKG_CONFIG) $(2) $($(1)_PKGS)))
+# Whoever uses a library of the tree needs also what that one needs.
+pkgs = $(sort $($(1)_PKGS) $(foreach l,$($(1)_LIBS),$($(l)_PKGS)))
+ldlibs = $($(1)_LDLIBS) $(foreach l,$($(1)_LIBS),$($(l)_LDLIBS))
+pkg = $(if $(pkgs),$$$$($(PKG_CONFIG) $(2) $(pkgs)))
 
 # What an owner was built with is kept beside its objects, and a change of it rebuilds them.
 # $(1) owner, $(2) variant
 flags = $(strip $(call cc,$(2)) $(BASE_CPPFLAGS) $($(2)_CPPFLAGS) $($(1)_CPPFLAGS) $(CPPFLAGS) $(BASE_CFLAGS) $($(2)_CFLAGS) \
-	$($(2)_LDFLAGS) $($(1)_PKGS) $($(1)_LDLIBS) $($(1)_STATIC) $(CFLAGS) $(LDFLAGS) $($(1)_SRCS))
+	$($(2)_LDFLAGS) $(pkgs) $(ldlibs) $($(1)_STATIC) $(CFLAGS) $(LDFLAGS) $($(1)_SRCS))
 same = $(and $(findstring |$(1)|,|$(2)|),$(findstring |$(2)|,|$(1)|))
 
 define objects_rules
@@ -170,7 +178,7 @@ $($(2)_DIR)/$(3)/$(1): $($(2)_DIR)/obj/$(1)/flags $(call obj,$(1),$(2)) $(patsub
 	$$(call say,LD,$$@)
 	@mkdir -p $$(@D)
 	$$(Q)$(call cc,$(2)) $(BASE_CFLAGS) $($(2)_CFLAGS) $($(2)_LDFLAGS) $(if $($(1)_STATIC),-static,-pie) $$(CFLAGS) $$(LDFLAGS) \
-		-o $$@ $$(filter %.o,$$^) $$(filter %.a,$$^) $(call pkg,$(1),--libs) $($(1)_LDLIBS)
+		-o $$@ $$(filter %.o,$$^) $$(filter %.a,$$^) $(call pkg,$(1),--libs) $(ldlibs)
 endef
 
 $(foreach l,$(LIBRARIES),$(foreach v,$(VARIANTS) fuzz,$(eval $(call library_rules,$(l),$(v)))))
@@ -242,6 +250,11 @@ modules: $(KVERS:%=module-%)
 $(KVERS:%=module-%): module-%:
 	+@tools/setup/build-module $*
 
+# What the static checkers read: each source with the flags of its first owner.
+lint-sources:
+	$(foreach o,$(LIBRARIES) $(PROGRAMS) $(TESTS_C) $(FUZZERS),$(foreach s,$($(o)_SRCS),\
+		@printf '%s\t%s\n' $(s) "-std=gnu11 $(BASE_CPPFLAGS) $($(o)_CPPFLAGS) $$($(PKG_CONFIG) --cflags $(call pkgs,$(o)))"$(newline)))
+
 lint:
 	@tools/setup/packages build unit
 	@tools/lint/memx-lint
@@ -272,5 +285,5 @@ clean:
 
 FORCE:
 .PHONY: all programs libraries tests suites-unit suites-xen check check-unit check-xen check-packages-unit check-packages-xen \
-	module modules $(KVERS:%=module-%) lint demo bench fuzz fuzzers $(FUZZERS:%=fuzz-run-%) install clean FORCE \
+	lint-sources module modules $(KVERS:%=module-%) lint demo bench fuzz fuzzers $(FUZZERS:%=fuzz-run-%) install clean FORCE \
 	$(PROGRAMS) $(foreach t,$(TESTS_C) $(TESTS_SCRIPT) $(TESTS_XEN),suite-$(t))
