@@ -253,7 +253,7 @@ $(KVERS:%=module-%): module-%:
 # What the static checkers read: each source with the flags of its first owner.
 lint-sources:
 	$(foreach o,$(LIBRARIES) $(PROGRAMS) $(TESTS_C) $(FUZZERS),$(foreach s,$($(o)_SRCS),\
-		@printf '%s\t%s\n' $(s) "-std=gnu11 $(BASE_CPPFLAGS) $($(o)_CPPFLAGS) $$($(PKG_CONFIG) --cflags $(call pkgs,$(o)))"$(newline)))
+		@printf '%s\t%s\n' $(s) "-std=gnu11 $(BASE_CPPFLAGS) $($(o)_CPPFLAGS)$(if $(call pkgs,$(o)), $$($(PKG_CONFIG) --cflags $(call pkgs,$(o))))"$(newline)))
 
 lint:
 	@tools/setup/packages build unit
