@@ -2,7 +2,7 @@
 # User-space library of the daemons and tools.
 
 LIBRARIES += memx-user
-memx-user_SRCS := $(addprefix shared/user/,log.c text.c conf.c loop.c net.c conn.c ctl.c)
+memx-user_SRCS := $(addprefix shared/user/,log.c text.c conf.c loop.c net.c conn.c ctl.c shm.c)
 memx-user_PKGS := inih jansson
 
 TESTS_C += test-conf
