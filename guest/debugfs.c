@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * debugfs.c - how long pages take: memx/store_latency and memx/fetch_latency.
+ *
+ * Each line is "BELOW COUNT": so many pages took less than BELOW microseconds, and no less than the line
+ * before says. Writing anything to either file begins both anew.
+ */
+#include <linux/debugfs.h>
+#include <linux/fs.h>
+#include <linux/seq_file.h>
+
+#include "module.h"
+
+static struct dentry *folder;
+
+static int show_latency(struct seq_file *m, enum memx_latency what)
+{
+	unsigned int bucket;
+	u64 count;
+
+	for (bucket = 0; bucket < MEMX_BUCKETS; bucket++) {
+		count = memx_session_latency(m->private, what, bucket);
+		if (count)
+			seq_printf(m, "%llu %llu\n", 1ULL << bucket, count);
+	}
+	return 0;
+}
+
+static int show_store(struct seq_file *m, void *unused)
+{
+	return show_latency(m, MEMX_LAT_STORE);
+}
+
+static int show_fetch(struct seq_file *m, void *unused)
+{
+	return show_latency(m, MEMX_LAT_FETCH);
+}
+
+static int open_store(struct inode *inode, struct file *file)
+{
+	return single_open(file, show_store, inode->i_private);
+}
+
+static int open_fetch(struct inode *inode, struct file *file)
+{
+	return single_open(file, show_fetch, inode->i_private);
+}
+
+static ssize_t clear(struct file *file, const char __user *from, size_t len, loff_t *pos)
+{
+	memx_session_latency_clear(file_inode(file)->i_private);
+	return len;
+}
+
+static const struct file_operations store_fops = {
+	.owner = THIS_MODULE,
+	.open = open_store,
+	.read = seq_read,
+	.write = clear,
+	.llseek = seq_lseek,
+	.release = single_release,
+};
+
+static const struct file_operations fetch_fops = {
+	.owner = THIS_MODULE,
+	.open = open_fetch,
+	.read = seq_read,
+	.write = clear,
+	.llseek = seq_lseek,
+	.release = single_release,
+};
+
+void memx_debugfs_create(struct memx_session *s)
+{
+	folder = debugfs_create_dir("memx", NULL);
+	debugfs_create_file("store_latency", 0600, folder, s, &store_fops);
+	debugfs_create_file("fetch_latency", 0600, folder, s, &fetch_fops);
+}
+
+void memx_debugfs_remove(void)
+{
+	debugfs_remove(folder);
+}

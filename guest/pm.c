@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * pm.c - the module when its guest is saved, migrated, checkpointed or put to sleep.
+ *
+ * Xen suspends a guest from its own thread (drivers/xen/manage.c): all tasks are frozen, then every
+ * device's .freeze is called, XenStore is stopped, the domain stops; and when it goes on, here or
+ * elsewhere, XenStore is resumed and every device's .restore is called, or .thaw if nothing came of it.
+ * Last of all, when every device is back, comes .complete.
+ *
+ *	.freeze		What is in flight ends within FREEZE_MS, or the suspend is refused and everything
+ *			stays as it was. From here on writes fail at once: their pages stay dirty, and
+ *			nobody waits for a device that is not there.
+ *	.thaw		Nothing happened, grants and ports are as they were.
+ *	.restore	Grants and ports may be void, the domain may be another one on another host. It may
+ *			also come although nothing happened, when suspending failed half-way. Either way the
+ *			session builds what is missing and offers itself anew in the background. Nothing here
+ *			waits for a relay: other devices still have to be resumed by this very thread, and
+ *			what serves the relay may depend on them.
+ *	.complete	Writes are taken again. Not earlier: another driver's resume may allocate memory,
+ *			reclaim it by writing to us, and so wait for a relay in the thread that would resume us.
+ *
+ * Hibernation is another matter. The kernel looks for a block device under every swap area when it
+ * writes its image and follows a null pointer where there is none, so it is refused as long as our swap
+ * is on, by the notifier that is asked first.
+ */
+#include <linux/device.h>
+#include <linux/notifier.h>
+#include <linux/suspend.h>
+
+#include "module.h"
+
+enum {
+	FREEZE_MS = 10000,	/* the toolstack gives a guest 60 s to suspend */
+};
+
+static int memx_freeze(struct device *dev)
+{
+	struct memx_session *s = dev_get_drvdata(dev);
+	int ret = memx_session_quiesce(s, FREEZE_MS);
+
+	if (ret)
+		dev_err(dev, "suspend refused: %u pages have waited for the relay for %u s; is it running?\n",
+			memx_session_inflight(s), FREEZE_MS / 1000);
+	return ret;
+}
+
+static int memx_thaw(struct device *dev)
+{
+	memx_session_thaw(dev_get_drvdata(dev));
+	return 0;
+}
+
+static int memx_restore(struct device *dev)
+{
+	memx_session_restore(dev_get_drvdata(dev));
+	return 0;
+}
+
+static void memx_complete(struct device *dev)
+{
+	memx_session_writes(dev_get_drvdata(dev), true);
+}
+
+const struct dev_pm_ops memx_pm_ops = {
+	.freeze = memx_freeze,
+	.thaw = memx_thaw,
+	.restore = memx_restore,
+	.complete = memx_complete,
+};
+
+/* ---- hibernation ---------------------------------------------------------------------------------- */
+
+static struct memx_session *guarded;
+
+static int hibernation_event(struct notifier_block *nb, unsigned long event, void *data)
+{
+	if (event != PM_HIBERNATION_PREPARE || !memx_session_swap_on(guarded))
+		return NOTIFY_DONE;
+	pr_warn("hibernation refused: swap is on remote memory, which cannot hold the image; swapoff it first\n");
+	return NOTIFY_BAD;
+}
+
+static struct notifier_block hibernation_notifier = {
+	.notifier_call = hibernation_event,
+};
+
+int memx_hibernation_guard(struct memx_session *s)
+{
+	guarded = s;
+	return register_pm_notifier(&hibernation_notifier);
+}
+
+void memx_hibernation_unguard(void)
+{
+	unregister_pm_notifier(&hibernation_notifier);
+}
