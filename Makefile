@@ -13,6 +13,7 @@
 #   make bench            the benchmark of the data path, natively
 #   make fuzz             the fuzzers, FUZZ_SECONDS (60) each
 #   make install          DESTDIR, prefix, sysconfdir, unitdir, udevdir as usual
+#   make install-dkms     the guest module's source, for DKMS, below $(srcdir_dkms)
 #   make clean            removes build/
 #
 # Settings: CC=clang (its output goes to build/clang), CFLAGS, LDFLAGS, WERROR=0, V=1, KVER, JOBS.
@@ -90,7 +91,7 @@ docdir ?= $(datadir)/doc/memx
 sysconfdir ?= $(if $(filter /usr,$(prefix)),/etc,$(prefix)/etc)
 unitdir ?= $(prefix)/lib/systemd/system
 udevdir ?= $(prefix)/lib/udev/rules.d
-srcdir_dkms ?= $(prefix)/src
+srcdir_dkms ?= /usr/src
 
 define newline
 
@@ -277,13 +278,23 @@ $(FUZZERS:%=fuzz-run-%): fuzz-run-%: $(fuzz_DIR)/bin/%
 install: programs
 	@$(foreach p,$(PROGRAMS),$(if $($(p)_NOINSTALL),,\
 		$(INSTALL) -D -m 0755 $(B)/bin/$(p) $(DESTDIR)$(if $(filter bin,$($(p)_BINDIR)),$(bindir),$(sbindir))/$(p) &&)) true
-	@$(foreach f,$(INSTALL_FILES),$(INSTALL) -D -m 0644 $(firstword $(subst :, ,$(f))) \
+	@$(foreach f,$(INSTALL_FILES),$(INSTALL) -D -m $$(test -x $(firstword $(subst :, ,$(f))) && echo 0755 || echo 0644) $(firstword $(subst :, ,$(f))) \
 		$(DESTDIR)$(patsubst %/,%/$(notdir $(firstword $(subst :, ,$(f)))),$(lastword $(subst :, ,$(f)))) &&) true
+
+# The module's source for DKMS in a guest: dkms add memx/VERSION builds it for every kernel that is installed there.
+DKMS_VERSION := $(file <VERSION)
+DKMS_DIR = $(DESTDIR)$(srcdir_dkms)/memx-$(DKMS_VERSION)
+install-dkms: build/include/memx-version.h
+	@for file in $$(find Kbuild guest shared/memx COPYING \( -name '*.[chS]' -o -name Kbuild -o -name COPYING \) -type f); do \
+		$(INSTALL) -D -m 0644 $$file $(DKMS_DIR)/$$file; \
+	done
+	@$(INSTALL) -D -m 0644 build/include/memx-version.h $(DKMS_DIR)/include/memx-version.h
+	@sed 's/@VERSION@/$(DKMS_VERSION)/' tools/setup/dkms.conf.in > $(DKMS_DIR)/dkms.conf
 
 clean:
 	rm -rf build
 
 FORCE:
 .PHONY: all programs libraries tests suites-unit suites-xen check check-unit check-xen check-packages-unit check-packages-xen \
-	lint-sources module modules $(KVERS:%=module-%) lint demo bench fuzz fuzzers $(FUZZERS:%=fuzz-run-%) install clean FORCE \
+	lint-sources module modules $(KVERS:%=module-%) lint demo bench fuzz fuzzers $(FUZZERS:%=fuzz-run-%) install install-dkms clean FORCE \
 	$(PROGRAMS) $(foreach t,$(TESTS_C) $(TESTS_SCRIPT) $(TESTS_XEN),suite-$(t))
