@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * internal.h - the one map of the core: what it consists of and which file does what.
+ *
+ *   core.c     the core itself, connections, the table of operations, HELLO, PING, STAT
+ *   session.c  sessions and their handles: FENCE, RESERVE, DETACH, LIST, RETAIN
+ *   extent.c   extents: PLACE, FREE, SCAN, PIN
+ *   io.c       pages: STORE, FETCH, DISCARD
+ *   chunks.c   which chunk of the store is in use, free, or to be zeroed
+ *
+ * Order of a request: core.c checks what the frame alone tells (a wrong length ends the connection), session.c resolves the
+ * handle and judges the epoch, then the operation checks its values against the session (wrong ones are answered with
+ * INVALID) and only then changes anything.
+ *
+ * One thread. A session is kept by its place in the table and by each handle to it; one that was freed while handles point
+ * to it is `dead` until they are gone.
+ */
+#ifndef SRV_INTERNAL_H
+#define SRV_INTERNAL_H
+
+#include "core.h"
+
+enum {
+	SRV_HANDLE_BITS	= 12,			/* of a handle: its place in the connection's table */
+	SRV_MAX_HANDLES	= 1 << SRV_HANDLE_BITS,
+	SRV_LEAF_SHIFT	= 8,			/* extents per leaf of a session's table */
+	SRV_LEAF	= 1 << SRV_LEAF_SHIFT,
+};
+
+struct srv_extent {
+	u32 index;
+	u32 slots;			/* the last extent of a session may be short */
+	u64 generation;
+	u64 epoch;			/* of the newest PLACE: RETAIN spares what the current epoch placed */
+	u64 retained;			/* the RETAIN that named it last */
+	struct memx_record record;	/* as placed; names the co-holders */
+	u8 state;			/* our own in it */
+	bool pinned;			/* another holder relied on this copy: never to be dropped by ourselves */
+	u32 chunks;
+	u32 chunk[];
+};
+
+struct srv_leaf {
+	u32 used;
+	struct srv_extent *extent[SRV_LEAF];
+};
+
+struct srv_session {
+	struct srv *srv;
+	struct srv_session *hash_next;
+	struct srv_session *prev, *next;	/* in order of creation */
+	u8 vm[16], id[16];
+	u64 hash;
+	u64 epoch, lineage;
+	u64 check_seed;
+	u64 seen_ns;
+	u32 slots;
+	u8 order;
+	bool dead;
+	u32 refs;			/* handles, and one while it is in the table */
+	u32 extents;
+	u32 leaves;			/* size of `leaf` */
+	struct srv_leaf **leaf;
+	u64 used, reserved;		/* pages; what is promised is the greater of both */
+	u64 retain;			/* serial of the RETAIN that is under way or was last */
+	const struct srv_conn *retain_conn;	/* NULL: none under way */
+};
+
+struct srv_handle {
+	struct srv_session *session;	/* NULL: free */
+	u64 epoch;			/* confirmed through this handle */
+	u32 turn;			/* raised with every use of the place, so that no handle value comes twice */
+};
+
+struct srv_conn {
+	struct srv *srv;
+	void *ctx;
+	const char *reason;
+	bool greeted;
+	u8 role;
+	u32 handles, max_handle;	/* in use; size of `handle` */
+	struct srv_handle *handle;
+};
+
+struct srv_chunks {
+	u64 *used, *dirty;		/* a bit per chunk */
+	u64 *paged;			/* pages are committed */
+	u32 total;			/* the highest limit so far: no chunk at or above it was ever used */
+	u32 in_use, waiting;		/* waiting: free, but to be zeroed first */
+	u32 hint, scrub_hint;
+};
+
+struct srv {
+	struct srv_config config;
+	struct srv_store *store;
+	struct srv_ops ops;
+	void *ctx;
+	struct srv_chunks chunks;
+	struct srv_counters count;
+	struct srv_session **bucket;
+	u32 buckets;			/* power of two */
+	struct srv_session *first, *last;
+	u32 sessions, connections;
+	u64 extents;
+	u64 limit;			/* chunks * pages: what config.limit_pages comes to */
+	u64 promised;			/* sum over the sessions of the greater of used and reserved */
+	u64 retain_serial;
+	bool draining;
+};
+
+/* One request on its way through the core. */
+struct srv_req {
+	struct srv_conn *conn;
+	const struct memx_head *head;
+	const void *body;
+	struct srv_out *out;
+	u64 now_ns;
+};
+
+/* ---- core.c: replies -------------------------------------------------------------------------------------------------- */
+
+/* Begins a reply: header written, room for @len bytes of body behind it, which the caller fills. */
+void *srv_reply(struct srv_req *req, u32 status, u16 flags, u32 len);
+/* Begins a FETCH reply of @count pages of which @good follow by srv_reply_ref(). */
+void *srv_reply_pages(struct srv_req *req, u32 status, u32 count, u32 good);
+/* Adds @bytes of store memory to the reply just begun; the header's length covers them already. */
+void srv_reply_ref(struct srv_req *req, const void *from, u32 bytes);
+int srv_answer(struct srv_req *req, u32 status);		/* empty body; returns 0 */
+int srv_violation(struct srv_req *req, const char *reason);	/* returns -EPROTO */
+void srv_event(struct srv *srv, enum srv_event_kind kind, const struct srv_session *s, u64 number, struct srv_conn *conn);
+
+/* ---- session.c -------------------------------------------------------------------------------------------------------- */
+
+/* The session behind a handle, if the request may speak for it; else NULL and the status in @status. */
+struct srv_session *srv_speaks(struct srv_req *req, u32 handle, u32 *status);
+struct srv_session *srv_session_find(struct srv *srv, const u8 vm[16], const u8 id[16]);
+struct srv_extent *srv_extent_find(const struct srv_session *s, u32 index);
+int srv_extent_link(struct srv_session *s, struct srv_extent *e);	/* 0 or -ENOMEM */
+void srv_extent_free(struct srv_session *s, struct srv_extent *e);	/* unlinks it and frees its chunks */
+u64 srv_session_free(struct srv_session *s);				/* pages that were freed */
+void srv_session_put(struct srv_session *s);
+void srv_conn_drop_handles(struct srv_conn *conn);
+u64 srv_promise(const struct srv_session *s);
+
+int srv_op_fence(struct srv_req *req);
+int srv_op_reserve(struct srv_req *req);
+int srv_op_detach(struct srv_req *req);
+int srv_op_list(struct srv_req *req);
+int srv_op_retain(struct srv_req *req);
+
+/* ---- extent.c --------------------------------------------------------------------------------------------------------- */
+
+int srv_op_place(struct srv_req *req);
+int srv_op_free(struct srv_req *req);
+int srv_op_scan(struct srv_req *req);
+int srv_op_pin(struct srv_req *req);
+u64 srv_extent_held(const struct srv_session *s, const struct srv_extent *e);	/* slots with a page */
+
+static inline u32 srv_extent_pages(const struct srv_extent *e)
+{
+	return e->chunks * SRV_CHUNK_PAGES;
+}
+
+/* ---- io.c ------------------------------------------------------------------------------------------------------------- */
+
+int srv_op_store(struct srv_req *req);
+int srv_op_fetch(struct srv_req *req);
+int srv_op_discard(struct srv_req *req);
+
+/* ---- chunks.c --------------------------------------------------------------------------------------------------------- */
+
+int srv_chunks_init(struct srv *srv);
+void srv_chunks_fini(struct srv *srv);
+/* @count chunks with their meta pages present and all zero. 0, -ENOSPC or -ENOMEM, then none was taken. */
+int srv_chunks_take(struct srv *srv, u32 count, u32 *chunk);
+int srv_chunks_pages(struct srv *srv, u32 chunk);	/* makes the pages present; 0 or -ENOMEM */
+void srv_chunks_give(struct srv *srv, u32 count, const u32 *chunk);
+
+static inline struct srv_chunk_meta *srv_meta(const struct srv *srv, const struct srv_extent *e, u32 at)
+{
+	return &srv->store->meta[e->chunk[at >> SRV_CHUNK_SHIFT]];
+}
+
+static inline u8 *srv_page(const struct srv *srv, const struct srv_extent *e, u32 at)
+{
+	return srv->store->pages + (u64)e->chunk[at >> SRV_CHUNK_SHIFT] * SRV_CHUNK_BYTES +
+		(u64)(at & (SRV_CHUNK_PAGES - 1)) * MEMX_PAGE_SIZE;
+}
+
+#endif /* SRV_INTERNAL_H */

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * server.h - the edges of the donor and what they share.
+ *
+ *   main.c         options, start, signals, service manager, end
+ *   settings.c     the configuration file and the command line
+ *   peer.c         connections: bytes in, frames to the core, replies out
+ *   control.c      the control socket
+ *   memfd_store.c  the memory
+ *   core/          every decision
+ *
+ * One thread, one loop. struct server is main's; everybody else borrows it.
+ */
+#ifndef SRV_SERVER_H
+#define SRV_SERVER_H
+
+#include "core/core.h"
+#include "memfd_store.h"
+#include "user/loop.h"
+#include "user/net.h"
+
+struct memx_ctl;
+
+struct settings {
+	struct memx_addr listen;
+	u64 memory;			/* bytes, slot data included */
+	char *domain, *id_file, *control;
+	u64 session_quota;		/* bytes; 0: none */
+	int lock, huge;			/* enum srv_want */
+	u32 max_connections, max_sessions;
+	int log_level;
+};
+
+struct server {
+	struct memx_loop *loop;
+	struct settings settings;
+	const char *config_path;	/* NULL: none was given */
+	struct srv_store *store;
+	struct srv_memfd_facts facts;
+	struct srv *core;
+	u8 id[16];
+	u64 instance;
+	u64 started_ns;
+
+	struct memx_watch listener;
+	u16 port;
+	struct peer *peers;		/* list */
+	u32 peer_count;
+	struct srv_out out;		/* one batch of replies at a time, of one peer */
+	struct memx_timer sweep, scrub, watchdog, leave;
+	u64 watchdog_ns;
+	bool leaving;
+
+	u64 accepted, refused, malformed, timeouts, broken;	/* connections */
+	struct memx_ctl *ctl;
+};
+
+/* ---- settings.c ------------------------------------------------------------------------------------------------------- */
+
+enum settings_verdict { SETTINGS_GO, SETTINGS_DONE, SETTINGS_WRONG };
+
+/* Reads the command line and the file that it names. DONE: --help, --version or --check did their work. */
+enum settings_verdict settings_from_args(struct settings *s, const char **config_path, int argc, char **argv);
+/* Reads the file again, for SIGHUP. 0 or -1 with the line to log in @err. */
+int settings_reload(struct settings *s, const char *path, char *err, size_t size);
+void settings_free(struct settings *s);
+
+/* ---- peer.c ----------------------------------------------------------------------------------------------------------- */
+
+int peers_listen(struct server *server);	/* 0 or -errno */
+void peers_leave(struct server *server);	/* no new ones, finish what is in hand, then stop the loop */
+void peers_free(struct server *server);
+void peers_each(struct server *server, void (*each)(void *ctx, const char *addr, const struct srv_conn *conn, u64 frames,
+						      u64 queued), void *ctx);
+const char *peer_name(const void *conn_ctx);
+
+/* ---- control.c -------------------------------------------------------------------------------------------------------- */
+
+int control_start(struct server *server);	/* 0 or -errno */
+void control_stop(struct server *server);
+
+/* ---- main.c ----------------------------------------------------------------------------------------------------------- */
+
+void server_scrub_later(struct server *server);
+
+#endif /* SRV_SERVER_H */
