@@ -278,8 +278,9 @@ $(FUZZERS:%=fuzz-run-%): fuzz-run-%: $(fuzz_DIR)/bin/%
 install: programs
 	@$(foreach p,$(PROGRAMS),$(if $($(p)_NOINSTALL),,\
 		$(INSTALL) -D -m 0755 $(B)/bin/$(p) $(DESTDIR)$(if $(filter bin,$($(p)_BINDIR)),$(bindir),$(sbindir))/$(p) &&)) true
-	@$(foreach f,$(INSTALL_FILES),$(INSTALL) -D -m $$(test -x $(firstword $(subst :, ,$(f))) && echo 0755 || echo 0644) $(firstword $(subst :, ,$(f))) \
-		$(DESTDIR)$(patsubst %/,%/$(notdir $(firstword $(subst :, ,$(f)))),$(lastword $(subst :, ,$(f)))) &&) true
+	@$(foreach f,$(INSTALL_FILES),from=$(firstword $(subst :, ,$(f))); mode=0644; [ ! -x $$from ] || mode=0755; \
+		$(INSTALL) -D -m $$mode $$from \
+		$(DESTDIR)$(patsubst %/,%/$(notdir $(firstword $(subst :, ,$(f)))),$(lastword $(subst :, ,$(f))));) true
 
 # The module's source for DKMS in a guest: dkms add memx/VERSION builds it for every kernel that is installed there.
 DKMS_VERSION := $(file <VERSION)
