@@ -216,26 +216,31 @@ $(foreach t,$(TESTS_XEN),$(foreach v,$(or $($(t)_VARIANTS),opt),$(eval $(call su
 UNIT_SUITES = $(foreach t,$(TESTS_C) $(TESTS_SCRIPT),$(call suite_names,$(t),asan))
 XEN_SUITES = $(foreach t,$(TESTS_XEN),$(call suite_names,$(t),opt))
 
+# Everything that the unit suites need compiled. It is, before the first suite runs: suites may call make themselves.
 tests: $(foreach t,$(TESTS_C),$(foreach v,$(or $($(t)_VARIANTS),asan),$($(v)_DIR)/test/$(t)))
+tests: $(foreach t,$(TESTS_C) $(TESTS_SCRIPT),$(foreach v,$(or $($(t)_VARIANTS),asan),$(patsubst %,$($(v)_DIR)/bin/%,$($(t)_PROGS))))
 suites-unit: $(UNIT_SUITES:%=suite-%)
 suites-xen: $(XEN_SUITES:%=suite-%)
 
-# run: $(1) suites, $(2) jobs. Old results go first, so that what did not run cannot count.
+# Old results go first, so that what did not run cannot count.
 clear = @mkdir -p $(RESULTS); rm -rf $(foreach s,$(1),$(RESULTS)/$(s).*)
 
 check: check-packages-unit check-packages-xen
 	$(call clear,$(UNIT_SUITES) $(XEN_SUITES))
+	@$(MAKE) -k -j$(JOBS) libraries programs tests || :
 	@$(MAKE) -k -j$(JOBS) suites-unit || :
 	@$(MAKE) -k -j1 suites-xen || :
 	@tools/setup/memx-tally $(RESULTS) $(UNIT_SUITES) $(XEN_SUITES)
 
 check-unit: check-packages-unit
 	$(call clear,$(UNIT_SUITES))
+	@$(MAKE) -k -j$(JOBS) libraries programs tests || :
 	@$(MAKE) -k -j$(JOBS) suites-unit || :
 	@tools/setup/memx-tally $(RESULTS) $(UNIT_SUITES)
 
 check-xen: check-packages-xen
 	$(call clear,$(XEN_SUITES))
+	@$(MAKE) -k -j$(JOBS) libraries programs || :
 	@$(MAKE) -k -j1 suites-xen || :
 	@tools/setup/memx-tally $(RESULTS) $(XEN_SUITES)
 

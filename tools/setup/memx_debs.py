@@ -20,6 +20,7 @@ import contextlib
 import fcntl
 import functools
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -33,6 +34,7 @@ SUITES = ("bookworm", "trixie", "trixie-backports")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 INDEX_MAX_AGE = 24 * 3600
 RETRY_AGE = 600     # a refresh that failed is not tried again before that
+TRUST_AGE = 3600    # so long the machine's sources are taken to be as they were
 
 # What of the machine's configuration must not act on a private root.
 APT_CONF = """\
@@ -185,6 +187,8 @@ class Suite:
 
     def refresh(self, force=False):
         """Bring the index up to date where it is old, missing, or force says so."""
+        if not force and age(self.stamp) < TRUST_AGE:
+            return
         with locked(f"index-{self.name}"):
             changed = self.configure()
             have = os.path.exists(self.stamp) and not changed
@@ -203,11 +207,39 @@ class Suite:
                 say(f"index of {self.name} not refreshed, the old one is used: {error}")
                 return
             self.candidates.clear()
+            shutil.rmtree(os.path.join(self.root, "answers"), ignore_errors=True)
             self.apt("apt-cache", "gencaches")
             touch(self.stamp)
 
+    def remembered(self, what, find):
+        """find()'s answer, kept until the index changes: apt is slow to ask."""
+        key = hashlib.sha256(json.dumps([what, os.stat(self.stamp).st_mtime_ns]).encode())
+        path = os.path.join(self.root, "answers", key.hexdigest()[:24])
+        try:
+            with open(path, encoding="ascii") as handle:
+                return json.load(handle)
+        except FileNotFoundError:
+            answer = find()
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=os.path.dirname(path), delete=False) as out:
+            json.dump(answer, out)
+        os.rename(out.name, path)
+        return answer
+
     def candidate(self, package):
         """The version that this suite would install, or an error."""
+        return self.remembered(["candidate", package], lambda: self._candidate(package))
+
+    def latest(self, regex):
+        """Name of the package with the highest version among those that match."""
+        return self.remembered(["latest", regex], lambda: self._latest(regex))
+
+    def closure(self, packages):
+        """[(name, version)] of packages and all that they depend on, libc included."""
+        rows = self.remembered(["closure", packages], lambda: self._closure(packages))
+        return [tuple(row) for row in rows]
+
+    def _candidate(self, package):
         if package not in self.candidates:
             out = self.apt("apt-cache", "policy", package)
             found = re.search(r"^ +Candidate: (\S+)", out, re.M)
@@ -217,8 +249,7 @@ class Suite:
             raise DebsError(f"{self.name} has no package '{package}'")
         return self.candidates[package]
 
-    def latest(self, regex):
-        """Name of the package with the highest version among those that match."""
+    def _latest(self, regex):
         pattern = re.compile(regex)
         names = [name for name in self.apt("apt-cache", "pkgnames").split()
                  if pattern.search(name)]
@@ -226,7 +257,7 @@ class Suite:
         # One source builds many flavours of one version: the plainest name wins.
         for name in sorted(names, key=lambda name: (len(name), name)):
             try:
-                version = self.candidate(name)
+                version = self._candidate(name)
             except DebsError:
                 continue
             if best is None or newer(version, best[1]):
@@ -235,8 +266,7 @@ class Suite:
             raise DebsError(f"{self.name} has no package that matches '{regex}'")
         return best[0]
 
-    def closure(self, packages):
-        """[(name, version)] of packages and all that they depend on, libc included."""
+    def _closure(self, packages):
         wanted = [f"{name}={self.candidate(name)}" for name in packages]
         out = self.apt("apt-get", "-s", "-y", "-q", "--no-install-recommends",
                        "install", *wanted)
