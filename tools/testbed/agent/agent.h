@@ -24,7 +24,7 @@ _Static_assert(sizeof(struct frame_head) == 8, "frame_head is on the wire");
 int put_main(char **argv);
 /* memx-agent --get PATH: "MODE SIZE\n" and the file on standard output. */
 int get_main(char **argv);
-/* memx-agent --uevents PROGRAM: runs PROGRAM with each uevent's environment. */
+/* memx-agent --uevents PROGRAM: in the background, PROGRAM with each uevent's fields. */
 int uevents_main(char **argv);
 
 #endif

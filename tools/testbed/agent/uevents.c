@@ -55,6 +55,11 @@ int uevents_main(char **argv)
 		return 1;
 	}
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
+	/* From here on no event is missed: let the caller go on. */
+	if (daemon(0, 1)) {
+		fprintf(stderr, "uevents: %s\n", strerror(errno));
+		return 1;
+	}
 	for (;;) {
 		from_len = sizeof(from);
 		n = recvfrom(fd, message, MESSAGE, 0, (struct sockaddr *)&from, &from_len);

@@ -55,7 +55,8 @@ def connect(ports, wait=30.0, alive=None):
     they are tried in turn for wait seconds. alive() may raise to end it early.
     """
     deadline = time.monotonic() + wait
-    patience = 2.0 if len(ports) > 1 else wait
+    # Short at first: while a machine boots, a try soon after counts for more.
+    patience = 0.5
     while True:
         for port in ports:
             left = deadline - time.monotonic()
@@ -64,7 +65,7 @@ def connect(ports, wait=30.0, alive=None):
             except OSError:
                 continue
             try:
-                _hello(sock, time.monotonic() + max(0.5, min(patience, left)))
+                _hello(sock, time.monotonic() + min(patience, max(0.5, left)))
                 sock.settimeout(None)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return sock
@@ -74,7 +75,7 @@ def connect(ports, wait=30.0, alive=None):
             alive()
         if time.monotonic() >= deadline:
             raise Unreachable(f"no answer in {wait:.0f} s")
-        patience = min(wait, patience * 2)
+        patience = min(15.0, patience * 1.4)
         time.sleep(0.1)
 
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from . import agent, donors, elf, faults, images, procs, state, status, store, supervisor
+from . import agent, configs, donors, elf, faults, images, procs, state, status, store, supervisor
 from .state import Spec, TestbedError, View
 from .store import memx_debs
 
@@ -44,11 +44,14 @@ def add_up_options(cmd):
                      help="emulated hosts, each a Xen with its own Dom0 (1)")
     cmd.add_argument("--guests", type=natural, default=1, metavar="N",
                      help="guests, dealt out over the hosts (1)")
-    cmd.add_argument("--guest-type", choices=("pv", "pvh"), default="pv")
+    cmd.add_argument("--guest-type", choices=("pv", "pvh"), default="pv",
+                     help="paravirtualised, or in a light hardware container (pv)")
     cmd.add_argument("--guest-mem", type=positive, default=128, metavar="MIB")
     cmd.add_argument("--guest-vcpus", type=positive, default=1, metavar="N")
     cmd.add_argument("--guest-cmdline", default="", metavar="WORDS",
                      help="added to the guests' kernel command line")
+    cmd.add_argument("--module-args", default="", metavar="WORDS",
+                     help="parameters for memx_swap in the guests")
     cmd.add_argument("--swap", type=natural, default=512, metavar="MIB",
                      help="swap of each guest; 0: Xen and guests only, nothing of MemX (512)")
     cmd.add_argument("--donors", type=natural, default=None, metavar="N",
@@ -121,13 +124,29 @@ def spec_of(args):
     return Spec(name=args.name, hosts=args.hosts, guests=args.guests,
                 guest_type=args.guest_type, guest_mem=args.guest_mem,
                 guest_vcpus=args.guest_vcpus, guest_cmdline=args.guest_cmdline, swap=swap,
-                donors=count, donor_mem=memory, replicas=replicas, kernel=args.kernel,
+                module_args=args.module_args, donors=count, donor_mem=memory, replicas=replicas, kernel=args.kernel,
                 timeout=args.timeout)
 
 
 def build_images(kernel):
     return {"xen": images.hypervisor(say), "dom0": images.dom0(say),
-            "dom0_kernel": images.kernel("6.1", say), "guest": images.guest(kernel, say)}
+            "dom0_kernel": images.kernel("6.1", say), "guest": images.guest(kernel, say),
+            "guest_kernel": images.kernel(kernel, say), "release": images.release(kernel)}
+
+
+def build_tree(kernel):
+    """Have this project's own programs, where somebody forgot to make them."""
+    if not configs.missing(kernel):
+        return
+    say("building what is missing: " + ", ".join(
+        os.path.relpath(path, store.TREE) for path in configs.missing(kernel)))
+    for target in (["all"], ["module", f"KVER={kernel}"]):
+        done = subprocess.run(["make", "-C", store.TREE, *target], check=False, stdout=2)
+        if done.returncode:
+            raise TestbedError(f"make {' '.join(target)} failed; the testbed needs its results, "
+                               "or --swap 0")
+    if configs.missing(kernel):
+        raise TestbedError("the build did not make " + ", ".join(configs.missing(kernel)))
 
 
 def claim(name):
@@ -160,6 +179,8 @@ def up(args):
     directory = claim(spec.name)
     child = None
     try:
+        if spec.swap:
+            build_tree(spec.kernel)
         plan = {"spec": vars(spec), "images": build_images(spec.kernel)}
         with open(os.path.join(directory, "supervisor.log"), "ab") as log:
             child = subprocess.Popen(
@@ -234,6 +255,7 @@ def build(args):
     say("dom0: " + images.dom0(say))
     images.kernel("6.1", say)
     for kernel in args.kernels or images.KERNELS:
+        images.kernel(kernel, say)
         say(f"guest {kernel}: " + images.guest(kernel, say))
     return 0
 

@@ -1,10 +1,100 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What is generated for one testbed: the daemons' configurations, and the files
-that go into a host's initramfs on top of the cached images."""
+of this project that go on top of the cached images."""
+import os
+
+from . import cpio, elf, store
+from .state import TestbedError
+
+DOM0_PROGRAMS = ("memx-dom0-relay", "memxctl")
+HOST_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/local/lib")
+GLUE = "memx-swapon"
 
 
-def overlay(spec, _index, _uuids, _donors):
-    """{archive member: (content, mode)} of a host."""
+def built(*names):
+    """A file that the tree's build makes."""
+    return os.path.join(store.TREE, "build", *names)
+
+
+def module(kernel):
+    return built("module", kernel, "memx_swap.ko")
+
+
+def glue():
+    return os.path.join(store.TREE, "guest", "udev", GLUE)
+
+
+def missing(kernel):
+    """What has to be built before a testbed with swap can start."""
+    paths = [built("bin", name) for name in DOM0_PROGRAMS + ("memx-server",)]
+    return [path for path in paths + [module(kernel)] if not os.path.exists(path)]
+
+
+def server(donor, spec):
+    """memx-server's configuration; each donor is a failure domain of its own."""
+    return (f"[server]\nlisten = 127.0.0.1:{donor.port}\nmemory = {spec.donor_mem}M\n"
+            f"domain = rack{donor.index}\nid_file = {donor.dir}/server.id\n"
+            f"control = {donor.control}\nlock = try\n")
+
+
+def relay(spec, uuids, donors):
+    """memx-dom0-relay's configuration; the same on every host, guests may move."""
+    lines = ["[relay]", "control = /run/memx/relay.sock", "xenstore = yes",
+             "id_file = /var/lib/memx/relay.id", f"replicas = {spec.replicas}"]
+    for donor in donors:
+        lines += ["", f"[donor {donor.name}]", f"address = 10.0.2.2:{donor.port}"]
+    for index, name in enumerate(spec.guest_names()):
+        lines += ["", f"[guest {name}]", f"uuid = {uuids[index]}", f"quota = {spec.swap}M",
+                  f"replicas = {spec.replicas}"]
+    return "\n".join(lines) + "\n"
+
+
+def _host_library(soname):
+    for directory in HOST_LIBRARIES:
+        path = os.path.join(directory, soname)
+        if os.path.exists(path):
+            return path
+    return None
+
+
+def _read(path, mode):
+    return store.read(os.path.realpath(path)), mode
+
+
+def dom0_overlay(spec, uuids, donors, base):
+    """{archive member: (content, mode)} of a Dom0, on top of the archive base.
+
+    The programs were linked on this machine, so the libraries that the base
+    image does not have come from here too.
+    """
     if not spec.swap:
         return {}
-    return {}
+    files = {"etc/memx/relay.conf": (relay(spec, uuids, donors).encode(), 0o644)}
+    programs = [built("bin", name) for name in DOM0_PROGRAMS]
+    for path in programs:
+        files[f"usr/sbin/{os.path.basename(path)}"] = _read(path, 0o755)
+    have = {os.path.basename(name) for name in cpio.names(base)}
+    try:
+        libraries = elf.library_closure(programs, _host_library)
+    except elf.ElfError as error:
+        raise TestbedError(f"{error}; it is needed by {' or '.join(DOM0_PROGRAMS)}") from error
+    for soname, path in libraries.items():
+        if soname not in have:
+            files[f"usr/lib/x86_64-linux-gnu/{soname}"] = _read(path, 0o755)
+    return files
+
+
+def guest_overlay(spec, release):
+    """{archive member: (content, mode)} of a guest: the module and its glue."""
+    if not spec.swap:
+        return {}
+    base = f"lib/modules/{release}"
+    files = {
+        f"{base}/extra/memx_swap.ko": _read(module(spec.kernel), 0o644),
+        f"{base}/modules.dep": (b"extra/memx_swap.ko:\n", 0o644),
+        f"usr/lib/memx/{GLUE}": _read(glue(), 0o755),
+    }
+    if spec.module_args:
+        files["etc/modprobe.d/memx.conf"] = (
+            f"options memx_swap {spec.module_args}\n".encode(), 0o644)
+    return files

@@ -7,6 +7,22 @@ import os
 import stat
 
 
+def names(path):
+    """Names of all members of an archive."""
+    found = []
+    with open(path, "rb") as handle:
+        while head := handle.read(110):
+            if head[:6] != b"070701":
+                break           # padding after the last archive
+            size, length = int(head[54:62], 16), int(head[94:102], 16)
+            name = handle.read(length + (-(110 + length) % 4))[:length - 1].decode()
+            if name == "TRAILER!!!":
+                break
+            found.append(name)
+            handle.seek(size + (-size % 4), os.SEEK_CUR)
+    return found
+
+
 class Writer:
     """Writes one archive to a binary file object; the caller closes the file."""
 

@@ -3,19 +3,21 @@
 
 Made and owned by the supervisor; every method runs in its one thread.
 """
+import io
 import os
 import subprocess
 import time
 
-from . import agent, cpio, procs, state
+from . import agent, cpio, procs, state, store
 from .state import TestbedError
 
 DOM0_MEM = 448
 XEN_MEM = 96            # the hypervisor's own, with its tables for guests
 GUEST_EXTRA = 24        # per guest: its grant, shadow and page tables
 TAIL = 15
+SWAP_WAIT = 120         # seconds from a guest's start to its swap
 
-CPU = "max,-smap,-la57,+svm,+npt"
+CPU = "max,-smap,-la57,-pku,+svm,+npt"
 XEN_OPTIONS = (f"dom0_mem={DOM0_MEM}M,max:{DOM0_MEM}M com1=115200 console=com1 loglvl=warning "
                "guest_loglvl=warning noreboot sync_console=no")
 DOM0_OPTIONS = "console=hvc0 rootfstype=ramfs panic=-1 mitigations=off quiet"
@@ -41,27 +43,35 @@ def guest_config(spec, index, uuid):
     lines = {
         "name": f"guest{index}", "type": spec.guest_type, "uuid": uuid,
         "memory": spec.guest_mem, "maxmem": spec.guest_mem, "vcpus": spec.guest_vcpus,
-        "kernel": "/guest/vmlinux", "ramdisk": "/guest/initrd", "extra": " ".join(extra),
+        "kernel": "/guest/vmlinux", "ramdisk": "/guest/ramdisk", "extra": " ".join(extra),
         "vif": [f"mac={spec.guest_mac(index)},bridge=xenbr0,"
                 "script=/etc/xen/scripts/vif-testbed"],
         # A guest that died stays to be looked at; status shows it.
-        "on_crash": "preserve", "on_reboot": "destroy",
+        "on_crash": "preserve", "on_reboot": "preserve",
     }
     if spec.guest_type == "pvh":
         lines["tsc_mode"] = "native"    # scaling the TSC fails under emulation
     return "".join(f"{key} = {value!r}\n" for key, value in lines.items())
 
 
+def add_files(out, files):
+    """Another archive at the end of out."""
+    archive = cpio.Writer(out)
+    for name, (content, mode) in sorted(files.items()):
+        archive.data(name, content, mode)
+    archive.finish()
+
+
 class Host:
     """One emulated host."""
 
-    def __init__(self, spec, index, directory, images, overlay):
+    def __init__(self, spec, index, directory, images, overlays):
         self.spec = spec
         self.index = index
         self.name = f"host{index}"
         self.dir = directory
         self.images = images
-        self.overlay = overlay          # archive member name -> bytes
+        self.dom0_files, self.guest_files = overlays    # member -> (content, mode)
         self.console = os.path.join(directory, f"{self.name}.console")
         self.initrd = os.path.join(directory, f"{self.name}.initrd")
         self.process = None
@@ -77,15 +87,15 @@ class Host:
                 if index % self.spec.hosts == self.index]
 
     def _write_initrd(self):
+        ramdisk = io.BytesIO(store.read(self.images["guest"]))
+        ramdisk.seek(0, os.SEEK_END)
+        add_files(ramdisk, self.guest_files)
         with open(self.initrd, "wb") as out:
-            for path in (self.images["dom0"], self.images["guest"]):
-                with open(path, "rb") as handle:
-                    while block := handle.read(1 << 22):
-                        out.write(block)
-            archive = cpio.Writer(out)
-            for name, (content, mode) in sorted(self.overlay.items()):
-                archive.data(name, content, mode)
-            archive.finish()
+            out.write(store.read(self.images["dom0"]))
+            files = dict(self.dom0_files)
+            files["guest/vmlinux"] = (store.read(self.images["guest_kernel"]), 0o644)
+            files["guest/ramdisk"] = (ramdisk.getvalue(), 0o644)
+            add_files(out, files)
 
     def _command(self):
         forwards = [f"hostfwd=tcp:127.0.0.1:{self.port}-10.0.2.15:4077"] + [
@@ -169,10 +179,14 @@ class Host:
             raise TestbedError(f"{name} was not created: {error}{self.guest_log(name)}") from error
 
     def guest_log(self, name):
+        """The end of a guest's console; all of it is kept in the testbed's directory."""
         try:
-            return tail(self.run("cat", f"/var/log/xen/console/guest-{name}.log"))
+            text = self.run("cat", f"/var/log/xen/console/guest-{name}.log", timeout=20)
         except TestbedError:
             return ""
+        with open(os.path.join(self.dir, f"{name}.console"), "w", encoding="utf-8") as out:
+            out.write(text)
+        return tail(text)
 
     def check_guest(self, name):
         """Complain about a guest that is dead."""
@@ -184,6 +198,47 @@ class Host:
                     raise TestbedError(f"{name} crashed:{self.guest_log(name)}")
                 return
         raise TestbedError(f"{name} is gone from {self.name}:{self.guest_log(name)}")
+
+    def swap_size(self, index):
+        """MiB of swap that a guest has on; 0 for none, or no answer."""
+        try:
+            _, out, _ = agent.capture([self.guest_ports[index]], ["cat", "/proc/swaps"],
+                                      wait=10, timeout=10)
+        except (agent.AgentError, agent.RunError):
+            return 0
+        return sum(int(row.split()[2]) for row in out.decode().splitlines()[1:]) // 1024
+
+    def why_no_swap(self, index):
+        """What relay and guest have to say of a swap that is not on."""
+        words = ""
+        try:
+            words = "\n  relay:" + tail(self.run("tail", "-n", "8", "/var/log/memx/relay.log"))
+        except TestbedError as error:
+            words = f"\n  relay: {error}"
+        try:
+            _, out, _ = agent.capture([self.guest_ports[index]],
+                                      ["sh", "-c", "dmesg | grep -i memx | tail -n 8"], timeout=10)
+            words += f"\n  guest{index}:{tail(out)}"
+        except (agent.AgentError, agent.RunError) as error:
+            words += f"\n  guest{index}: {error}"
+        return words
+
+    def wait_swap(self, index, deadline, check):
+        """Until the guest's swap is on; its size in MiB."""
+        deadline = min(deadline, time.monotonic() + SWAP_WAIT)
+        while True:
+            check()
+            size = self.swap_size(index)
+            if size:
+                return size
+            self.check_alive()
+            self.check_guest(f"guest{index}")
+            if self.run("/sbin/testbed-relay", "status").strip() != "up":
+                raise TestbedError(f"the relay on {self.name} ended:{self.why_no_swap(index)}")
+            if time.monotonic() > deadline:
+                raise TestbedError(f"guest{index} has no swap after {SWAP_WAIT} s:"
+                                   f"{self.why_no_swap(index)}")
+            time.sleep(0.2)
 
     def wait_guest(self, index, deadline, check):
         """Until the guest's agent answers."""

@@ -6,7 +6,6 @@ kernel and initramfs as files in it, this project's binaries, and what belongs
 to one testbed only. The first two change with the packages, so a rebuilt
 binary costs no rebuilt image.
 """
-import io
 import os
 import subprocess
 
@@ -23,7 +22,8 @@ DOM0_MODULES = (
     "bridge sch_ingress cls_flower act_gact sch_netem sch_tbf sch_prio").split()
 GUEST_MODULES = ["xen_netfront"]
 
-DOM0_PACKAGES = ["xen-utils-4.17", "xenstore-utils", "iproute2", "libxenmisc4.17"]
+DOM0_PACKAGES = ["xen-utils-4.17", "xenstore-utils", "iproute2", "libxenmisc4.17",
+                 "dash"]
 XEN_BIN = "usr/lib/xen-4.17/bin"
 DOM0_PROGRAMS = {
     f"{XEN_BIN}/xl": "usr/sbin/xl",
@@ -35,6 +35,8 @@ DOM0_PROGRAMS = {
     f"{XEN_BIN}/lsevtchn": "usr/sbin/lsevtchn",
     f"{XEN_BIN}/xenctx": "usr/sbin/xenctx",
     f"{XEN_BIN}/xen-diag": "usr/sbin/xen-diag",
+    # busybox's own shell prefers its applets to the real ip and tc.
+    "bin/dash": "bin/dash",
 }
 XENSTORE_TOOLS = ("xenstore-chmod xenstore-exists xenstore-list xenstore-ls xenstore-read "
                   "xenstore-rm xenstore-watch xenstore-write").split()
@@ -266,10 +268,8 @@ def dom0(note=quiet):
 
 def fill_dom0(archive, tools):
     programs = dict(DOM0_PROGRAMS)
-    for name in ("ip", "tc", "bridge", "ss"):
-        for directory in ("bin", "sbin", "usr/bin", "usr/sbin"):
-            if os.path.isfile(os.path.join(tools, directory, name)):
-                programs.setdefault(os.path.join(directory, name), f"usr/sbin/{name}")
+    for name in ("bin/ip", "bin/ss", "sbin/tc", "sbin/bridge"):
+        programs[name] = f"usr/sbin/{os.path.basename(name)}"
     for name in XENSTORE_TOOLS:
         programs[f"usr/bin/{name}"] = f"usr/bin/{name}"
     paths = [os.path.join(tools, name) for name in programs]
@@ -293,6 +293,7 @@ def fill_dom0(archive, tools):
             archive.file(f"{LIB}/{link}", path, 0o755)
     loader = lookup("ld-linux-x86-64.so.2")
     archive.file("lib64/ld-linux-x86-64.so.2", os.path.realpath(loader), 0o755)
+    archive.symlink("bin/sh", "dash")
     archive.data("etc/xen/xl.conf", "")
     archive.data("etc/ld.so.conf", f"/{LIB}\n")
 
@@ -303,27 +304,31 @@ def soname_suffix(path):
     return version.rsplit(".", 1)[0] if "." in version else version
 
 
+def release(kver):
+    """A kernel's own name of its version."""
+    root = unpacked_kernel(kver)
+    for base in ("lib/modules", "usr/lib/modules"):
+        directory = os.path.join(root, base)
+        if os.path.isdir(directory):
+            return os.listdir(directory)[0]
+    raise ImageError(f"no modules in {root}")
+
+
 def guest(kver, note=quiet):
-    """An archive with the guests' kernel and initramfs as files for Dom0."""
+    """The guests' initramfs."""
     busybox = unpack("bookworm", ["busybox-static"])
     linux = unpacked_kernel(kver)
     agent_path = agent(note)
     own = rootfs("guest")
-    vmlinux = kernel(kver, note)
 
     def make(path):
-        inner = io.BytesIO()
-        archive = begin(inner)
-        add_tree(archive, own)
-        archive.file("sbin/memx-agent", agent_path, 0o755)
-        add_modules(archive, Modules(linux), GUEST_MODULES)
-        add_busybox(archive, busybox)
-        archive.finish()
         with open(path, "wb") as out:
-            outer = cpio.Writer(out)
-            outer.file("guest/vmlinux", vmlinux)
-            outer.data("guest/initrd", inner.getvalue())
-            outer.finish()
+            archive = begin(out)
+            add_tree(archive, own)
+            archive.file("sbin/memx-agent", agent_path, 0o755)
+            add_modules(archive, Modules(linux), GUEST_MODULES)
+            add_busybox(archive, busybox)
+            archive.finish()
 
     key = store.digest(kver, packages_key(busybox), packages_key(linux),
                        store.read(agent_path), tree_key(own), own_code_key())

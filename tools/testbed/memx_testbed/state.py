@@ -33,6 +33,7 @@ class Spec:
     donor_mem: int = 0
     replicas: int = 1
     kernel: str = "6.1"
+    module_args: str = ""
     timeout: int = 300
 
     def guest_names(self):

@@ -60,12 +60,13 @@ class Supervisor:
     def start(self):
         deadline = time.monotonic() + self.spec.timeout
         self.start_donors(deadline)
+        overlay = configs.dom0_overlay(self.spec, self.uuids, self.donors, self.images["dom0"])
+        for guest in range(self.spec.guests):
+            text = host.guest_config(self.spec, guest, self.uuids[guest])
+            overlay[f"etc/xen/guest{guest}.cfg"] = (text.encode(), 0o644)
+        overlays = overlay, configs.guest_overlay(self.spec, self.images["release"])
         for index in range(self.spec.hosts):
-            overlay = configs.overlay(self.spec, index, self.uuids, self.donors)
-            for guest in range(self.spec.guests):
-                text = host.guest_config(self.spec, guest, self.uuids[guest])
-                overlay[f"etc/xen/guest{guest}.cfg"] = (text, 0o644)
-            self.hosts.append(host.Host(self.spec, index, self.dir, self.images, overlay))
+            self.hosts.append(host.Host(self.spec, index, self.dir, self.images, overlays))
         for one in self.hosts:
             one.start()
         self.write_state()
@@ -83,8 +84,8 @@ class Supervisor:
         if self.spec.swap:
             for one in self.hosts:
                 for index in one.own_guests():
-                    one.wait_swap(index, deadline, self.check)
-                    self.tell(progress=f"guest{index} has its swap on")
+                    size = one.wait_swap(index, deadline, self.check)
+                    self.tell(progress=f"guest{index} has {size} MiB of swap on")
         self.up = True
         self.write_state()
 
