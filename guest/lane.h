@@ -96,7 +96,8 @@ struct memx_lane {
 	u32 n_owed;
 	bool up;			/* the ring may be used */
 	bool go;			/* requests may be sent */
-	bool tx_owner, tx_again, rx_owner, rx_again;
+	bool tx_owner, tx_again;	/* somebody sends; and is to look again before he stops */
+	bool rx_owner, rx_again;
 	bool ctl_waits;			/* the session's worker waits for room in the ring */
 	bool was_live;			/* the peer was seen */
 	bool failed;			/* to be given up by the session's worker */
@@ -119,6 +120,8 @@ struct memx_engine {
 	struct memx_slots slots;
 	struct memx_records_table records;
 	u64 seed, epoch;
+	bool mapped;			/* the whole map of this epoch was handed over: records are welcome */
+	bool gone;			/* nothing is taken any more */
 };
 
 /* -ENOMEM, -EINVAL; may sleep. @kind: of each lane; lane 0 is a store lane, and there is a fetch lane. */
@@ -140,9 +143,12 @@ bool memx_engine_discard(struct memx_engine *e, u32 slot, bool (*freed)(void *ar
 
 /* ---- lanes ---- */
 
-/* Reads at most @frames answers. True: there is more, call memx_lane_work() from the lane's thread. Interrupt context or not. */
+/*
+ * Reads at most @frames frames; a fetch lane also sends what may go now. True: there is more to do for memx_lane_work(), from
+ * the lane's thread. Interrupt context or not.
+ */
 bool memx_lane_receive(struct memx_lane *lane, unsigned int frames);
-void memx_lane_work(struct memx_lane *lane);	/* reads and sends all that can be; process context */
+bool memx_lane_work(struct memx_lane *lane);	/* reads and sends, a bounded while; true: call it again. Process context. */
 
 /* ---- the session's worker: one at a time, may sleep in the caller between calls ---- */
 
@@ -166,10 +172,27 @@ void memx_engine_unsize(struct memx_engine *e);
 /* Tries again what was parked; gives up what is older than @before (0: nothing). */
 void memx_engine_tick(struct memx_engine *e, u64 before);
 
-/* Ends every item that is not out with @err (GONE, or the admin gave up). Lanes are down. */
+/* From now on every item that is submitted ends with -EIO at once (superseded, or stopping); or no longer. */
+void memx_engine_gone(struct memx_engine *e, bool gone);
+/* Ends every item that is here with @err. Lanes are down, so that none is out. */
 void memx_engine_abandon(struct memx_engine *e, int err);
 
 /* Nothing pending, out, parked or held on any lane. */
 bool memx_engine_idle(struct memx_engine *e);
+/* Is there anything that waits for memx_engine_tick()? */
+bool memx_engine_parked(struct memx_engine *e);
+
+/* ---- between the files of the engine ---- */
+
+void memx_lane_send(struct memx_lane *lane);	/* sends what may go, if nobody else does */
+void memx_lane_lost(struct memx_lane *lane, const char *violation);	/* gives the channel up; NULL: the peer left */
+bool memx_lane_tx_take(struct memx_lane *lane);	/* takes the sending side of a lane that is up; false: not now */
+void memx_lane_tx_give(struct memx_lane *lane);
+int memx_lane_tx_owed(struct memx_lane *lane, bool *notify);	/* the tx owner's: sends what is owed; as memx_frame_small() */
+u32 memx_engine_route(struct memx_engine *e, struct memx_item *item, struct list_head *done);	/* returns the lane's bit */
+void memx_engine_finish(struct memx_engine *e, struct list_head *done);	/* ops->done() for each, by item->error */
+void memx_engine_push(struct memx_engine *e, u32 lanes);	/* memx_lane_send() for each bit */
+struct memx_lane *memx_engine_store_lane(struct memx_engine *e, u32 extent);
+struct memx_lane *memx_engine_fetch_lane(struct memx_engine *e, u32 extent);
 
 #endif /* MEMX_GUEST_LANE_H */

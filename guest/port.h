@@ -61,7 +61,10 @@ typedef pthread_mutex_t memx_lock_t;
 #define memx_assert_held(l)		((void)(l))
 #define memx_owner_enter()		((void)0)
 #define memx_owner_leave()		((void)0)
-#define memx_warn_once(cond)		(!!(cond))
+static inline void memx_warn_once(bool cond)
+{
+	(void)cond;
+}
 
 static inline void *memx_table_alloc(size_t n, size_t size)
 {

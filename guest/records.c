@@ -61,7 +61,7 @@ int memx_records_take(struct memx_records_table *t, const struct memx_record *re
 
 u64 memx_records_generation(const struct memx_records_table *t, u32 extent)
 {
-	return extent < t->extents ? memx_le64(memx_load_once(&t->rec[extent].generation)) : 0;
+	return extent < t->extents ? memx_le64(t->rec[extent].generation) : 0;
 }
 
 u32 memx_records_walk(const struct memx_records_table *t, u32 *next, struct memx_record *to, u32 max)

@@ -189,6 +189,15 @@ void memx_reqs_unget(struct memx_reqs *q, struct memx_req *r)
 	req_release(q, r);
 }
 
+void memx_reqs_shrink(struct memx_reqs *q, struct memx_req *r, u32 count)
+{
+	q->used_pages -= r->count - count;
+	q->used_reply -= r->reply_max;
+	r->count = (u16)count;
+	r->reply_max = memx_reply_max(r->op, count);
+	q->used_reply += r->reply_max;
+}
+
 void memx_reqs_sent(struct memx_reqs *q, struct memx_req *r, u64 now)
 {
 	r->state = MEMX_REQ_SENT;

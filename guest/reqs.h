@@ -90,6 +90,8 @@ void memx_reqs_requeue(struct memx_reqs *q, struct memx_item *item);	/* at the f
 struct memx_req *memx_reqs_next(struct memx_reqs *q);
 /* Undoes memx_reqs_next() (the ring has no room): the items are first in the list again, in their order. */
 void memx_reqs_unget(struct memx_reqs *q, struct memx_req *r);
+/* Only the first @count items of a request that is BUILT are left; the rest were taken out by the caller. */
+void memx_reqs_shrink(struct memx_reqs *q, struct memx_req *r, u32 count);
 void memx_reqs_sent(struct memx_reqs *q, struct memx_req *r, u64 now);
 
 /* The request that @tag of an answer to @op names, now ENDING; NULL: no such request is out. */

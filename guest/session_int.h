@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * session_int.h - the session as its own files see it: session.c (life), worker.c (the attachment), swapio.c (pages),
+ * trim.c (freed slots), look.c (for sysfs and debugfs), swapfs.c.
+ *
+ * Threads: the worker carries out what the attach states ask for, alone; each lane has a thread for what its interrupt
+ * handler leaves over. None is freezable, for pages move while the rest of the guest is being frozen. What they do while
+ * swap is on they do with PF_MEMALLOC: should something allocate, it must not wait for reclaim, which may wait for it.
+ *
+ * Locks, outermost first: work_mutex (a round of the worker; suspend) - engine.lock, lane locks, pool locks (see lane.h;
+ * taken in interrupts) - reason_lock. trim_mutex is taken inside work_mutex and alone. Nothing that can wait for a page is
+ * done under any of them.
+ */
+#ifndef MEMX_GUEST_SESSION_INT_H
+#define MEMX_GUEST_SESSION_INT_H
+
+#include <linux/atomic.h>
+#include <linux/mutex.h>
+#include <linux/sched.h>
+#include <linux/wait.h>
+
+#include "module.h"
+#include "pool.h"
+#include "session.h"
+#include "transport.h"
+
+enum {
+	MEMX_REASON_LEN		= 256,
+	MEMX_TICK_MS		= 500,	/* pages that met an error are tried again so often */
+	MEMX_TRIM_MS		= 250,	/* so often the trimmer looks */
+	MEMX_TRIM_ITEMS		= 256,	/* discards under way */
+	MEMX_IRQ_FRAMES		= 4,	/* frames that an interrupt handler reads before it leaves the rest to the thread */
+	MEMX_REQUESTS		= 256,	/* per lane */
+};
+
+struct memx_lane_thread {
+	struct task_struct *task;
+	struct wait_queue_head wait;
+	unsigned long due;		/* bit 0 */
+	struct memx_session *session;
+	u8 index;
+};
+
+struct memx_session {
+	struct memx_session_config config;
+	memx_session_event_fn event;
+	void *event_ctx;
+
+	struct memx_engine engine;
+	struct memx_link *link;
+	struct memx_pool stores, fetches, discards;
+	struct memx_lane_thread lanes[MEMX_MAX_LANES];
+
+	/* the worker */
+	struct task_struct *worker;
+	struct wait_queue_head work_wait;
+	unsigned long work_due;		/* bit 0 */
+	struct mutex work_mutex;	/* a round of the worker; the fields up to the next comment */
+	bool suspended;			/* between quiesce and thaw or restore: the worker leaves everything alone */
+	bool resume_due;
+	bool sending, sending_begun;	/* ATTACH and MAP are going out */
+	u32 sending_next;
+	bool detach_due;		/* DETACH is to be sent */
+	bool attached;			/* requests flow; to tell a loss from a channel that never worked */
+	bool ready;			/* MEMX_EV_READY was told for this session */
+	u32 said_status;		/* refusal that is in the log already */
+	unsigned long said_at;		/* jiffies */
+	unsigned long next_tick;	/* jiffies */
+	u64 next_retry;			/* ns; 0: nothing waits for one */
+
+	/* read anywhere */
+	atomic64_t counter[MEMX_C_COUNT];
+	atomic64_t latency[MEMX_LAT_COUNT][MEMX_BUCKETS];
+	atomic_t ops;			/* requests of the swap core under way */
+	atomic_t pages;			/* their pages, and discards */
+	struct wait_queue_head idle_wait;	/* ops or pages went to 0; a detach ended */
+	u32 slots;			/* granted; 0 before the first attach of this session */
+	u32 deadline_ms, trim_pages;
+	bool writes;			/* else they fail at once */
+	bool started, stopping;
+	bool gone;			/* superseded */
+
+	/* swap */
+	struct mutex trim_mutex;	/* sis, trim_next: the trimmer reads through sis only under it */
+	struct swap_info_struct *sis;	/* while swap is on */
+	u32 trim_next;
+
+	spinlock_t reason_lock;
+	char reason[MEMX_REASON_LEN];
+};
+
+/* session.c */
+void memx_session_wake(struct memx_session *s);
+void memx_session_count(struct memx_session *s, enum memx_counter what, u64 n);
+void memx_session_set_reason(struct memx_session *s, const char *reason);
+
+/* worker.c */
+int memx_worker(void *arg);
+
+/* swapio.c */
+extern const struct memx_engine_ops memx_session_engine_ops;
+void memx_session_kick(void *ctx, unsigned int lane);
+int memx_lane_thread(void *arg);
+
+/* trim.c: looks at some slots. Called by the worker while attached. */
+void memx_trim(struct memx_session *s);
+
+/* swapfs.c: the size of the file, in pages; 0: not known (again). */
+void memx_swapfs_resize(u32 slots);
+
+#endif /* MEMX_GUEST_SESSION_INT_H */

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * worker.c - the one thread that carries out what the attach states ask for (attach.h), one round after the other.
+ *
+ * It holds work_mutex during a round and is the only one that takes lanes up and down, sends control frames, makes and
+ * voids the tables, and talks to XenStore. It never waits for a page: a guest that is short of memory may be waiting for
+ * what this thread is about to set right.
+ */
+#include <linux/delay.h>
+#include <linux/jiffies.h>
+#include <linux/kthread.h>
+#include <linux/sched/mm.h>
+
+#include "session_int.h"
+#include "trace.h"
+
+static void tell(struct memx_session *s, enum memx_session_event event)
+{
+	s->event(s->event_ctx, event);
+}
+
+/* Takes all lanes out of their rings; waits for whoever is in one, which is as long as some pages take to copy. */
+static void lanes_down(struct memx_session *s)
+{
+	u8 i;
+
+	for (i = 0; i < s->engine.lanes; i++)
+		while (!memx_lane_down(&s->engine.lane[i]))
+			usleep_range(20, 100);
+}
+
+static void do_withdraw(struct memx_session *s, bool lost)
+{
+	bool was = s->attached;
+
+	s->sending = false;
+	s->detach_due = false;
+	s->attached = false;
+	lanes_down(s);
+	memx_link_withdraw(s->link);
+	if (!was || !lost)
+		return;
+	memx_session_count(s, MEMX_C_lost, 1);
+	pr_info("the channel to the relay is gone; pages wait until a relay attaches again\n");
+	tell(s, MEMX_EV_LOST);
+}
+
+static void do_offer(struct memx_session *s)
+{
+	struct memx_engine *e = &s->engine;
+	unsigned long flags;
+	u64 offer;
+	int err;
+	u8 i;
+
+	memx_lock(&e->lock, flags);
+	offer = e->attach.offer;
+	memx_unlock(&e->lock, flags);
+	err = memx_link_offer(s->link, offer);
+	if (err) {
+		memx_lock(&e->lock, flags);
+		e->actions |= memx_attach_offer_failed(&e->attach, ktime_get_ns());
+		memx_unlock(&e->lock, flags);
+		return;
+	}
+	for (i = 0; i < e->lanes; i++) {
+		memx_lane_up(&e->lane[i], memx_link_ring(s->link, i));
+		/* The relay may be there already; kicks before this found the lane down. */
+		memx_session_engine_ops.wake_lane(s, i);
+	}
+}
+
+/* The tables for what was agreed. May sleep for memory: no swap of ours is on at the first time, and later the size stays. */
+static void do_size(struct memx_session *s)
+{
+	struct memx_engine *e = &s->engine;
+	unsigned long flags;
+	int err;
+
+	memx_engine_abandon(e, -EIO);
+	err = memx_engine_size(e, e->attach.agreed.slots, e->attach.agreed.extent_order);
+	if (!err)
+		return;
+	pr_err("no memory for the tables of a swap of %u pages; asking again\n", e->attach.agreed.slots);
+	memx_lock(&e->lock, flags);
+	e->attach.sized = false;
+	e->actions |= memx_attach_lost(&e->attach, ktime_get_ns());
+	e->attach.retry_at += 10 * NSEC_PER_SEC;
+	memx_unlock(&e->lock, flags);
+}
+
+static void do_go(struct memx_session *s)
+{
+	struct memx_engine *e = &s->engine;
+	const struct memx_agreed *a = &e->attach.agreed;
+
+	if (!e->slots.slot)
+		return;
+	s->attached = true;
+	memx_session_count(s, MEMX_C_attaches, 1);
+	memx_session_set_reason(s, "");
+	s->said_status = 0;
+	WRITE_ONCE(s->slots, a->slots);
+	memx_engine_go(e);
+	if (s->ready) {
+		pr_info("attached again, epoch %llu\n", e->epoch);
+		tell(s, MEMX_EV_ATTACHED);
+		return;
+	}
+	s->ready = true;
+	memx_swapfs_resize(a->slots);
+	pr_info("attached: %u MiB of swap with %u %s of each page, extents of %u KiB; %zu KiB for slots and records\n",
+		a->slots >> (20 - PAGE_SHIFT), a->replicas, a->replicas == 1 ? "copy" : "copies",
+		1U << (a->extent_order + PAGE_SHIFT - 10),
+		((size_t)a->slots * sizeof(struct memx_slot) + e->records.extents * sizeof(struct memx_record)) / 1024);
+	tell(s, MEMX_EV_READY);
+}
+
+static void do_refused(struct memx_session *s)
+{
+	u32 status = s->engine.attach.status;
+
+	memx_session_count(s, MEMX_C_refusals, 1);
+	memx_session_set_reason(s, memx_attach_why(status));
+	if (status == s->said_status && time_before(jiffies, s->said_at + 60 * HZ))
+		return;
+	s->said_status = status;
+	s->said_at = jiffies;
+	pr_warn("the relay refuses to attach: %s\n", memx_attach_why(status));
+	tell(s, MEMX_EV_REFUSED);
+}
+
+static void do_detached(struct memx_session *s)
+{
+	struct memx_engine *e = &s->engine;
+
+	/* Only discards can be left, and there is nothing left to discard. */
+	memx_engine_abandon(e, -ECANCELED);
+	memx_engine_unsize(e);
+	WRITE_ONCE(s->slots, 0);
+	s->ready = false;
+	memx_swapfs_resize(0);
+	pr_info("all pages were freed at the donors\n");
+	wake_up_all(&s->idle_wait);
+}
+
+static void do_gone(struct memx_session *s)
+{
+	WRITE_ONCE(s->gone, true);
+	memx_engine_gone(&s->engine, true);
+	memx_engine_abandon(&s->engine, -EIO);
+	memx_session_set_reason(s, memx_attach_why(MEMX_S_SUPERSEDED));
+	pr_emerg("giving up: %s. Pages that are swapped out are out of reach for good.\n",
+		 memx_attach_why(MEMX_S_SUPERSEDED));
+	tell(s, MEMX_EV_GONE);
+}
+
+/* Everything that Xen gave us may be void, or not: gives it all up and asks for it anew. */
+static void do_resume(struct memx_session *s)
+{
+	struct memx_engine *e = &s->engine;
+	unsigned long flags;
+	int err;
+
+	memx_lock(&e->lock, flags);
+	e->actions = memx_attach_resumed(&e->attach, ktime_get_ns()) & ~MEMX_ACT_WITHDRAW;
+	memx_unlock(&e->lock, flags);
+	s->sending = false;
+	s->detach_due = false;
+	s->attached = false;
+	lanes_down(s);
+	err = memx_link_resume(s->link);
+	if (!err) {
+		s->resume_due = false;
+		pr_info("resumed; offering the channel anew\n");
+		return;
+	}
+	pr_warn_ratelimited("grants or event channels could not be renewed after the resume (%d); trying again\n", err);
+}
+
+/*
+ * In the order of the bits. What may run while the guest has no memory left is done with PF_MEMALLOC: should XenStore's
+ * client allocate, it must not wait for reclaim, which may wait for this thread. Tables are made, and user space is told,
+ * only while no page is swapped out.
+ */
+static void act(struct memx_session *s, u32 actions)
+{
+	unsigned int flags = memalloc_noreclaim_save();
+
+	if (actions & MEMX_ACT_WITHDRAW)
+		do_withdraw(s, !(actions & MEMX_ACT_DETACHED));
+	if (actions & MEMX_ACT_DETACHED)
+		do_detached(s);
+	if (actions & MEMX_ACT_OFFER)
+		do_offer(s);
+	if (actions & MEMX_ACT_CONNECTED)
+		memx_link_connected(s->link);
+	if (actions & MEMX_ACT_ATTACH) {
+		s->sending = true;
+		s->sending_begun = false;
+		s->sending_next = 0;
+	}
+	memalloc_noreclaim_restore(flags);
+	if (actions & MEMX_ACT_SIZE)
+		do_size(s);
+	if (actions & MEMX_ACT_GO)
+		do_go(s);
+	if (actions & MEMX_ACT_DETACH)
+		s->detach_due = true;
+	if (actions & MEMX_ACT_REFUSED)
+		do_refused(s);
+	if (actions & MEMX_ACT_GONE)
+		do_gone(s);
+}
+
+static void send_control(struct memx_session *s)
+{
+	if (s->sending && memx_engine_send_attach(&s->engine, &s->sending_begun, &s->sending_next))
+		s->sending = false;
+	if (s->detach_due && memx_engine_send_detach(&s->engine))
+		s->detach_due = false;
+}
+
+/* What has to happen from time to time: retries, deadlines, freed slots. */
+static void tick(struct memx_session *s)
+{
+	u64 now = ktime_get_ns(), age = (u64)READ_ONCE(s->deadline_ms) * NSEC_PER_MSEC;
+
+	if (!age && !memx_engine_parked(&s->engine)) {
+		s->next_retry = 0;
+	} else if (!s->next_retry) {
+		s->next_retry = now + MEMX_TICK_MS * NSEC_PER_MSEC;
+	} else if (now >= s->next_retry) {
+		s->next_retry = 0;
+		memx_engine_tick(&s->engine, age && now > age ? now - age : 0);
+	}
+	memx_trim(s);
+}
+
+/* Jiffies until this thread has something to do by itself. */
+static long work_timeout(struct memx_session *s)
+{
+	struct memx_engine *e = &s->engine;
+	long timeout = MAX_SCHEDULE_TIMEOUT;
+	u64 now = ktime_get_ns();
+	unsigned long flags;
+
+	if (s->suspended)
+		return timeout;
+	memx_lock(&e->lock, flags);
+	if (e->attach.retry_at)
+		timeout = e->attach.retry_at > now ? (long)nsecs_to_jiffies(e->attach.retry_at - now) + 1 : 0;
+	memx_unlock(&e->lock, flags);
+	if (s->sending || s->detach_due || s->resume_due)
+		timeout = min(timeout, (long)msecs_to_jiffies(20));
+	if (memx_engine_parked(e) || READ_ONCE(s->deadline_ms))
+		timeout = min(timeout, (long)msecs_to_jiffies(MEMX_TRIM_MS));
+	if (READ_ONCE(s->sis) && READ_ONCE(s->trim_pages))
+		timeout = min(timeout, (long)msecs_to_jiffies(MEMX_TRIM_MS));
+	return timeout;
+}
+
+static void round_of_work(struct memx_session *s)
+{
+	enum memx_attach_state before = READ_ONCE(s->engine.attach.state);
+
+	if (s->suspended)
+		return;
+	if (s->resume_due)
+		do_resume(s);
+	if (!s->resume_due) {
+		act(s, memx_engine_take(&s->engine));
+		send_control(s);
+	}
+	if (time_after_eq(jiffies, s->next_tick)) {
+		s->next_tick = jiffies + msecs_to_jiffies(MEMX_TRIM_MS);
+		tick(s);
+	}
+	if (READ_ONCE(s->engine.attach.state) != before)
+		trace_memx_state(s->engine.attach.state, s->engine.attach.epoch);
+}
+
+int memx_worker(void *arg)
+{
+	struct memx_session *s = arg;
+	unsigned int flags;
+	long timeout;
+
+	while (!kthread_should_stop()) {
+		mutex_lock(&s->work_mutex);
+		round_of_work(s);
+		timeout = work_timeout(s);
+		mutex_unlock(&s->work_mutex);
+		wait_event_idle_timeout(s->work_wait, test_and_clear_bit(0, &s->work_due) || kthread_should_stop(), timeout);
+	}
+	lanes_down(s);
+	flags = memalloc_noreclaim_save();
+	if (s->started)
+		memx_link_withdraw(s->link);
+	memalloc_noreclaim_restore(flags);
+	return 0;
+}
