@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: GPL-2.0-only
+
+TESTS_XEN += testbed
+testbed_CMD := tools/testbed/tests/selftest.py
+testbed_PROGS := memx-server
+testbed_TIMEOUT := 900
