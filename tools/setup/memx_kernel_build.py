@@ -29,8 +29,8 @@ def options(paths):
     return wanted
 
 
-def build(name, release, arch, config, targets, finish=None):
-    """The build directory of a kernel called name, built where it is not there yet; finish(directory) completes it."""
+def build(name, release, arch, config, targets):
+    """The build directory of a kernel called name, built where it is not there yet."""
     source = memx_kernels.source(release)
     wanted = options(config)
     compiler = subprocess.run(["gcc", "-dumpfullversion"], capture_output=True, text=True, check=True).stdout.strip()
@@ -39,8 +39,6 @@ def build(name, release, arch, config, targets, finish=None):
     with memx_kernels.made_once(f"{name}-{release}-{digest}") as (final, temporary):
         if temporary:
             make(name, release, arch, source, temporary, wanted, targets)
-            if finish:
-                finish(temporary)
     return final
 
 
