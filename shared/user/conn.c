@@ -301,6 +301,15 @@ void memx_conn_close(struct memx_conn *conn, int err)
 	memx_work_queue(conn->loop, &conn->flush);
 }
 
+void memx_conn_abort(struct memx_conn *conn, int err)
+{
+	if (conn->closing || conn->watch.fd < 0)
+		return;
+	if (!conn->doomed)
+		conn->doomed = err ? err : 1;
+	finish(conn);
+}
+
 /* ---- input ---- */
 
 /* Takes the header at the front of the read-ahead; 1: there is one now, 0: not yet, or -errno. */

@@ -111,6 +111,8 @@ int memx_conn_open(struct memx_conn *conn, struct memx_loop *loop, int fd, const
 
 /* Closes now, or as soon as the running callback of this connection returns; closed() is called with @err. */
 void memx_conn_close(struct memx_conn *conn, int err);
+/* The same at once: closed() is called before this returns. Not from a callback of this connection. */
+void memx_conn_abort(struct memx_conn *conn, int err);
 static inline bool memx_conn_is_open(const struct memx_conn *conn)
 {
 	return conn->watch.fd >= 0 && !conn->doomed;

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# The relay: its core (no I/O) and the edges around it.
+
+LIBRARIES += memx-relay-core
+memx-relay-core_SRCS := $(sort $(wildcard dom0-relay/core/*.c))
+memx-relay-core_PKGS := libxxhash
+
+# libxenvchan and libxenctrl belong to one release of Xen and come in a package of its name: taken in statically.
+PROGRAMS += memx-dom0-relay
+memx-dom0-relay_SRCS := dom0-relay/main.c $(sort $(wildcard dom0-relay/edge/*.c))
+memx-dom0-relay_LIBS := memx-relay-core memx-user
+memx-dom0-relay_PKGS := libsystemd inih jansson libxxhash
+memx-dom0-relay_LDLIBS := -l:libxenvchan.a -l:libxenctrl.a -lxenstore -lxenevtchn -lxengnttab -lxencall -lxenforeignmemory \
+	-lxendevicemodel -lxentoolcore -lxentoollog -lpthread
