@@ -18,12 +18,10 @@
  * whatever its exec has to wait for, only that command waits.
  *
  * The main thread owns all data. A starting child shares the memory until its
- * exec; it reads its own slot and writes there only exec_errno.
+ * exec; it reads its slot's struct start and writes there only exec_errno.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,7 +33,6 @@
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 
@@ -46,8 +43,6 @@ enum {
 	IN_SIZE = 16384,
 	OUT_SIZE = 16384,
 	REQ_SIZE = 65536,	/* the arguments of one command */
-	STACK_SIZE = 16384,
-	MAX_ARGS = 1024,
 	TERM_GRACE_S = 3,	/* from SIGTERM to SIGKILL when the client is gone */
 	LINGER_S = 5,
 };
@@ -71,36 +66,27 @@ struct slot {
 	int exited, status;
 	pid_t pid;		/* also its process group and session; 0 = none */
 	struct watch sock, in, out, err;
-	int child_fd[3];	/* numbers as the child has them */
 	struct frame_head head;	/* of the frame being read */
 	int have_head;
 	size_t left;		/* bytes of its payload not consumed yet */
 	size_t in_off, in_len, out_off, out_len, req_len;
 	int err_first;		/* the two outputs take turns */
-	volatile int exec_errno;
-	char *argv[MAX_ARGS + 1];
-	char path[PATH_MAX];
 	unsigned char in_buf[IN_SIZE];
 	unsigned char out_buf[OUT_SIZE];
 	char req[REQ_SIZE + 1];
-	_Alignas(16) unsigned char stack[STACK_SIZE];
+	struct start start;
 };
 
 static struct slot slots[SLOTS];
 static struct watch listener, children, ticker;
 static int epoll_fd;
-static char *const environment[] = {
-	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-	"HOME=/root", "USER=root", "TERM=dumb", NULL,
-};
-
 static void die(const char *what)
 {
 	fprintf(stderr, "agent: %s: %s\n", what, strerror(errno));
 	exit(1);
 }
 
-static void watch(struct watch *w, uint32_t events)
+static void watch_for(struct watch *w, uint32_t events)
 {
 	struct epoll_event ev = { .events = events, .data.ptr = w };
 
@@ -116,7 +102,7 @@ static void watch(struct watch *w, uint32_t events)
 
 static void drop(struct watch *w)
 {
-	watch(w, 0);
+	watch_for(w, 0);
 	if (w->fd >= 0)
 		close(w->fd);
 	w->fd = -1;
@@ -129,7 +115,7 @@ static void release(struct slot *s)
 	drop(&s->out);
 	drop(&s->err);
 	s->phase = FREE;
-	watch(&listener, EPOLLIN);
+	watch_for(&listener, EPOLLIN);
 }
 
 static void put_frame(struct slot *s, uint8_t type, uint32_t a, uint32_t b,
@@ -157,78 +143,7 @@ static void abandon(struct slot *s)
 	kill(-s->pid, SIGTERM);
 }
 
-static long raw(long nr, long a, long b, long c, long d)
-{
-	register long r10 __asm__("r10") = d;
-	long ret;
-
-	__asm__ volatile("syscall" : "=a"(ret)
-			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10)
-			 : "rcx", "r11", "memory");
-	return ret;
-}
-
-/*
- * The child, on the slot's stack and in the parent's memory: raw system calls
- * only, since errno belongs to the parent.
- */
-static int start_child(void *arg)
-{
-	struct slot *s = arg;
-	uint64_t none = 0;
-	long fd;
-
-	raw(SYS_setsid, 0, 0, 0, 0);
-	for (int i = 0; i < 3; i++)
-		raw(SYS_dup2, s->child_fd[i], i, 0, 0);
-	/* The agent is exempt from the OOM killer, its commands are not. */
-	fd = raw(SYS_open, (long)"/proc/self/oom_score_adj", O_WRONLY, 0, 0);
-	if (fd >= 0)
-		raw(SYS_write, fd, (long)"0", 1, 0);
-	raw(SYS_close_range, 3, ~0U, 0, 0);
-	raw(SYS_rt_sigprocmask, SIG_SETMASK, (long)&none, 0, sizeof(none));
-	s->exec_errno = -raw(SYS_execve, (long)s->path, (long)s->argv,
-			     (long)environment, 0);
-	raw(SYS_exit_group, 127, 0, 0, 0);
-	return 127;
-}
-
-static int find_program(struct slot *s)
-{
-	const char *name = s->argv[0];
-	const char *dir = environment[0] + strlen("PATH=");
-	int len;
-
-	if (strchr(name, '/')) {
-		len = snprintf(s->path, sizeof(s->path), "%s", name);
-		return len < (int)sizeof(s->path) ? 0 : ENAMETOOLONG;
-	}
-	while (*name && *dir) {
-		int span = strcspn(dir, ":");
-
-		len = snprintf(s->path, sizeof(s->path), "%.*s/%s", span, dir, name);
-		if (len < (int)sizeof(s->path) && !access(s->path, X_OK))
-			return 0;
-		dir += span + (dir[span] == ':');
-	}
-	return ENOENT;
-}
-
-static int parse_request(struct slot *s)
-{
-	size_t at = 0, argc = 0;
-
-	s->req[s->req_len] = '\0';
-	while (at < s->req_len) {
-		if (argc == MAX_ARGS)
-			return E2BIG;
-		s->argv[argc++] = s->req + at;
-		at += strlen(s->req + at) + 1;
-	}
-	s->argv[argc] = NULL;
-	return argc ? find_program(s) : EINVAL;
-}
-
+/* One of our ends of a command's pipes. */
 static void own_end(struct watch *w, struct slot *s, int fd)
 {
 	w->fd = fd;
@@ -237,53 +152,20 @@ static void own_end(struct watch *w, struct slot *s, int fd)
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 }
 
-/* Three pipes and a child on them; 0 or an errno. */
-static int spawn(struct slot *s)
-{
-	int pipes[3][2] = { { -1, -1 }, { -1, -1 }, { -1, -1 } };
-	int fault = 0, theirs;
-
-	for (int i = 0; i < 3 && !fault; i++)
-		fault = pipe2(pipes[i], O_CLOEXEC) ? errno : 0;
-	if (!fault) {
-		for (int i = 0; i < 3; i++)
-			s->child_fd[i] = pipes[i][i == 0 ? 0 : 1];
-		s->exec_errno = 0;
-		s->pid = clone(start_child, s->stack + STACK_SIZE,
-			       CLONE_VM | SIGCHLD, s);
-		if (s->pid < 0) {
-			fault = errno;
-			s->pid = 0;
-		}
-	}
-	for (int i = 0; i < 3; i++) {
-		theirs = i == 0 ? 0 : 1;
-		/* The child has its own copies since clone(). */
-		if (pipes[i][theirs] >= 0)
-			close(pipes[i][theirs]);
-		if (fault && pipes[i][!theirs] >= 0)
-			close(pipes[i][!theirs]);
-	}
-	if (fault)
-		return fault;
-	own_end(&s->in, s, pipes[0][1]);
-	own_end(&s->out, s, pipes[1][0]);
-	own_end(&s->err, s, pipes[2][0]);
-	return 0;
-}
-
 static void run_request(struct slot *s)
 {
-	int fault = parse_request(s);
+	int fds[3];
+	int fault = start_command(&s->start, s->req, s->req_len, &s->pid, fds);
 
-	if (!fault)
-		fault = spawn(s);
 	if (fault) {
 		put_frame(s, 'F', fault, 0, 1);
 		s->phase = FLUSH;
-	} else {
-		s->phase = RUNNING;
+		return;
 	}
+	own_end(&s->in, s, fds[0]);
+	own_end(&s->out, s, fds[1]);
+	own_end(&s->err, s, fds[2]);
+	s->phase = RUNNING;
 }
 
 static void take(struct slot *s, size_t n)
@@ -421,8 +303,8 @@ static int next_output(struct slot *s)
 		return 0;
 	/* Whatever it left running may keep the pipes; it gets EPIPE. */
 	s->phase = FLUSH;
-	if (s->exec_errno)
-		put_frame(s, 'F', s->exec_errno, 0, 1);
+	if (s->start.exec_errno)
+		put_frame(s, 'F', s->start.exec_errno, 0, 1);
 	else if (WIFSIGNALED(s->status))
 		put_frame(s, 'Q', 1, WTERMSIG(s->status), 2);
 	else
@@ -468,11 +350,11 @@ static void set_watches(struct slot *s)
 		return;
 	if (s->phase == LINGER)
 		s->in_off = s->in_len = 0;
-	watch(&s->sock, EPOLLRDHUP | (s->in_len - s->in_off < IN_SIZE ? EPOLLIN : 0) |
+	watch_for(&s->sock, EPOLLRDHUP | (s->in_len - s->in_off < IN_SIZE ? EPOLLIN : 0) |
 			(pending ? EPOLLOUT : 0));
-	watch(&s->in, feeding ? EPOLLOUT : 0);
-	watch(&s->out, pending ? 0 : EPOLLIN);
-	watch(&s->err, pending ? 0 : EPOLLIN);
+	watch_for(&s->in, feeding ? EPOLLOUT : 0);
+	watch_for(&s->out, pending ? 0 : EPOLLIN);
+	watch_for(&s->err, pending ? 0 : EPOLLIN);
 }
 
 static void serve(struct slot *s)
@@ -494,7 +376,7 @@ static void accept_client(void)
 		if (slots[i].phase == FREE)
 			s = &slots[i];
 	if (!s) {
-		watch(&listener, 0);	/* release() listens again */
+		watch_for(&listener, 0);	/* release() listens again */
 		return;
 	}
 	fd = accept4(listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -595,9 +477,9 @@ static void set_up(void)
 	memset(slots, 0, sizeof(slots));
 	if (mlockall(MCL_CURRENT | MCL_FUTURE))
 		die("mlockall");
-	watch(&children, EPOLLIN);
-	watch(&ticker, EPOLLIN);
-	watch(&listener, EPOLLIN);
+	watch_for(&children, EPOLLIN);
+	watch_for(&ticker, EPOLLIN);
+	watch_for(&listener, EPOLLIN);
 }
 
 static void handle(struct watch *w, uint32_t events)
