@@ -1,0 +1,436 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * attach_test.c - the session's states: every way in and out, what is asked of whom, and who is not believed.
+ */
+#include "kit.h"
+#include "../guest/attach.h"
+
+#define SECOND 1000000000ull
+
+static const u8 kinds[] = { MEMX_LANE_STORE, MEMX_LANE_FETCH };
+
+/* Numbers for the test: 1, 2, 3, ... */
+static u64 counting(void *ctx)
+{
+	return ++*(u64 *)ctx;
+}
+
+static struct memx_attacher *states(struct kunit *test)
+{
+	return test->priv;
+}
+
+static int attach_setup(struct kunit *test)
+{
+	struct memx_attacher *a = kit_alloc(test, sizeof(*a));
+	u64 *n = kit_alloc(test, sizeof(*n));
+
+	memx_attach_init(a, 2, kinds, counting, n);
+	test->priv = a;
+	return 0;
+}
+
+static struct memx_hello hello(struct kunit *test, u8 lane)
+{
+	struct memx_hello h = {
+		.proto_min = memx_put_le16(1),
+		.proto_max = memx_put_le16(3),
+		.role = MEMX_ROLE_RELAY,
+		.lane = lane,
+		.offer = memx_put_le64(states(test)->offer),
+	};
+
+	return h;
+}
+
+static int say_hello(struct kunit *test, u8 lane)
+{
+	struct memx_hello h = hello(test, lane);
+	u16 proto;
+
+	return memx_attach_hello(states(test), lane, &h, &proto);
+}
+
+static struct memx_attached granted(u32 slots)
+{
+	struct memx_attached a = {
+		.slots = memx_put_le32(slots), .extent_order = 10, .replicas = 2, .max_pages = 32,
+		.lane_requests = memx_put_le32(64), .lane_pages = memx_put_le32(512),
+	};
+
+	return a;
+}
+
+static int reply(struct kunit *test, u32 status, struct memx_attached body, u64 now)
+{
+	return memx_attach_reply(states(test), status, &body, states(test)->epoch, now);
+}
+
+/* To ATTACHED, at time 0, with 4096 slots. */
+static void attach(struct kunit *test)
+{
+	KUNIT_ASSERT_EQ(test, memx_attach_start(states(test), 0), (u32)MEMX_ACT_OFFER);
+	KUNIT_ASSERT_EQ(test, say_hello(test, 0), 0);
+	KUNIT_ASSERT_EQ(test, say_hello(test, 1), MEMX_ACT_CONNECTED | MEMX_ACT_ATTACH);
+	KUNIT_ASSERT_EQ(test, reply(test, MEMX_S_OK, granted(4096), 0), MEMX_ACT_SIZE | MEMX_ACT_GO);
+	KUNIT_ASSERT_EQ(test, states(test)->state, MEMX_A_ATTACHED);
+}
+
+static void attach_first(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+
+	KUNIT_EXPECT_EQ(test, a->state, MEMX_A_STOPPED);
+	KUNIT_EXPECT_EQ(test, a->epoch, 0ull);
+	attach(test);
+	KUNIT_EXPECT_EQ(test, a->epoch, 1ull);
+	KUNIT_EXPECT_EQ(test, a->agreed.slots, 4096u);
+	KUNIT_EXPECT_EQ(test, a->agreed.extent_order, 10);
+	KUNIT_EXPECT_EQ(test, a->agreed.lane_pages, 512u);
+	KUNIT_EXPECT_EQ(test, memx_attach_start(a, 0), 0u);
+}
+
+static void hello_answer(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	struct memx_hello h, back;
+	u16 proto;
+
+	memx_attach_start(a, 0);
+	h = hello(test, 1);
+	KUNIT_ASSERT_EQ(test, memx_attach_hello(a, 1, &h, &proto), 0);
+	KUNIT_EXPECT_EQ(test, proto, 1);
+	memx_attach_hello_build(a, 1, proto, &back);
+	KUNIT_EXPECT_EQ(test, memx_le16(back.proto), 1);
+	KUNIT_EXPECT_EQ(test, back.role, MEMX_ROLE_GUEST);
+	KUNIT_EXPECT_EQ(test, back.lane, 1);
+	KUNIT_EXPECT_EQ(test, back.lanes, 2);
+	KUNIT_EXPECT_EQ(test, back.lane_kind, MEMX_LANE_FETCH);
+	KUNIT_EXPECT_EQ(test, memx_le64(back.offer), a->offer);
+	KUNIT_EXPECT_NE(test, memx_le64(back.instance), 0ull);
+}
+
+/* An offer is good for one client: a wrong nonce, a second hello, another role or lane end the channel. */
+static void hello_not_believed(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	struct memx_hello h;
+	u16 proto;
+
+	KUNIT_EXPECT_EQ(test, say_hello(test, 0), -EPROTO);	/* nothing was offered */
+	memx_attach_start(a, 0);
+	h = hello(test, 0);
+	h.offer = memx_put_le64(a->offer + 1);
+	KUNIT_EXPECT_EQ(test, memx_attach_hello(a, 0, &h, &proto), -EPROTO);
+	h = hello(test, 0);
+	h.role = MEMX_ROLE_GUEST;
+	KUNIT_EXPECT_EQ(test, memx_attach_hello(a, 0, &h, &proto), -EPROTO);
+	h = hello(test, 1);
+	KUNIT_EXPECT_EQ(test, memx_attach_hello(a, 0, &h, &proto), -EPROTO);
+	h = hello(test, 2);
+	KUNIT_EXPECT_EQ(test, memx_attach_hello(a, 2, &h, &proto), -EPROTO);
+	KUNIT_EXPECT_EQ(test, say_hello(test, 0), 0);
+	KUNIT_EXPECT_EQ(test, say_hello(test, 0), -EPROTO);
+	KUNIT_EXPECT_EQ(test, a->hello, 1);
+}
+
+static void hello_no_common_version(struct kunit *test)
+{
+	struct memx_hello h;
+	u16 proto = 9;
+
+	memx_attach_start(states(test), 0);
+	h = hello(test, 0);
+	h.proto_min = memx_put_le16(2);
+	KUNIT_EXPECT_EQ(test, memx_attach_hello(states(test), 0, &h, &proto), MEMX_ACT_REFUSED);
+	KUNIT_EXPECT_EQ(test, proto, 0);
+	KUNIT_EXPECT_EQ(test, states(test)->status, (u32)MEMX_S_PROTO);
+}
+
+/* Every attempt has an epoch of its own, higher than all before, whatever came of those. */
+static void epoch_rises(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	u64 now = 0, epoch = 0;
+	u32 i;
+
+	memx_attach_start(a, 0);
+	for (i = 0; i < 20; i++) {
+		KUNIT_ASSERT_EQ(test, say_hello(test, 0), 0);
+		KUNIT_ASSERT_EQ(test, say_hello(test, 1), MEMX_ACT_CONNECTED | MEMX_ACT_ATTACH);
+		KUNIT_EXPECT_GT(test, a->epoch, epoch);
+		epoch = a->epoch;
+		if (i & 1)
+			KUNIT_ASSERT_GE(test, reply(test, MEMX_S_OK, granted(4096), now), 0);
+		KUNIT_ASSERT_EQ(test, memx_attach_lost(a, now), (u32)MEMX_ACT_WITHDRAW);
+		now += 100 * SECOND;
+		KUNIT_ASSERT_EQ(test, memx_attach_tick(a, now), (u32)MEMX_ACT_OFFER);
+	}
+}
+
+static void offer_nonce_new(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	u64 first;
+
+	memx_attach_start(a, 0);
+	first = a->offer;
+	KUNIT_EXPECT_NE(test, first, 0ull);
+	memx_attach_lost(a, 0);
+	KUNIT_EXPECT_EQ(test, a->offer, 0ull);
+	memx_attach_tick(a, 100 * SECOND);
+	KUNIT_EXPECT_NE(test, a->offer, 0ull);
+	KUNIT_EXPECT_NE(test, a->offer, first);
+}
+
+/* The same sizes after a loss: the tables stay, and the ATTACH says what is frozen. */
+static void attach_again(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	struct memx_attach body;
+
+	attach(test);
+	a->frozen = true;
+	KUNIT_EXPECT_EQ(test, memx_attach_lost(a, 50), (u32)MEMX_ACT_WITHDRAW);
+	KUNIT_EXPECT_EQ(test, a->state, MEMX_A_DOWN);
+	KUNIT_EXPECT_EQ(test, memx_attach_tick(a, 50), (u32)MEMX_ACT_OFFER);	/* at once */
+	say_hello(test, 0);
+	say_hello(test, 1);
+	memx_attach_build(a, 17, &body);
+	KUNIT_EXPECT_EQ(test, memx_le32(body.slots), 4096u);
+	KUNIT_EXPECT_EQ(test, body.extent_order, 10);
+	KUNIT_EXPECT_EQ(test, memx_le32(body.records), 17u);
+	KUNIT_EXPECT_EQ(test, memx_le16(body.flags), MEMX_ATTACH_FROZEN);
+	KUNIT_EXPECT_EQ(test, memcmp(body.session, a->session, 16), 0);
+	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_OK, granted(4096), 60), MEMX_ACT_GO);
+}
+
+/* What swapon froze no relay can change. */
+static void attach_frozen(struct kunit *test)
+{
+	struct memx_attached body = granted(4096);
+
+	attach(test);
+	states(test)->frozen = true;
+	memx_attach_lost(states(test), 0);
+	memx_attach_tick(states(test), 1);
+	say_hello(test, 0);
+	say_hello(test, 1);
+	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_OK, granted(8192), 0), -EPROTO);
+	body.extent_order = 9;
+	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_OK, body, 0), -EPROTO);
+	KUNIT_EXPECT_EQ(test, states(test)->agreed.slots, 4096u);
+}
+
+static void attach_resized_before_swapon(struct kunit *test)
+{
+	attach(test);
+	memx_attach_lost(states(test), 0);
+	memx_attach_tick(states(test), 1);
+	say_hello(test, 0);
+	say_hello(test, 1);
+	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_OK, granted(8192), 0), MEMX_ACT_SIZE | MEMX_ACT_GO);
+	KUNIT_EXPECT_EQ(test, states(test)->agreed.slots, 8192u);
+}
+
+static void attach_nonsense_granted(struct kunit *test)
+{
+	struct memx_attached bad[8];
+	u32 i;
+
+	memx_attach_start(states(test), 0);
+	say_hello(test, 0);
+	say_hello(test, 1);
+	for (i = 0; i < ARRAY_SIZE(bad); i++)
+		bad[i] = granted(4096);
+	bad[0].slots = 0;
+	bad[1].extent_order = MEMX_MIN_EXTENT_ORDER - 1;
+	bad[2].extent_order = MEMX_MAX_EXTENT_ORDER + 1;
+	bad[3].replicas = MEMX_MAX_REPLICAS + 1;
+	bad[4].max_pages = 0;
+	bad[5].max_pages = MEMX_MAX_PAGES + 1;
+	bad[6].lane_requests = 0;
+	bad[7].lane_pages = 0;
+	for (i = 0; i < ARRAY_SIZE(bad); i++)
+		KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_OK, bad[i], 0), -EPROTO);
+	KUNIT_EXPECT_NE(test, states(test)->state, MEMX_A_ATTACHED);
+}
+
+/* An answer to an attempt that is over, or to none. */
+static void attach_late_answer(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	struct memx_attached body = granted(4096);
+
+	attach(test);
+	KUNIT_EXPECT_EQ(test, memx_attach_reply(a, MEMX_S_OK, &body, a->epoch, 0), -EPROTO);
+	memx_attach_lost(a, 0);
+	memx_attach_tick(a, 1);
+	say_hello(test, 0);
+	say_hello(test, 1);
+	KUNIT_EXPECT_EQ(test, memx_attach_reply(a, MEMX_S_OK, &body, a->epoch - 1, 0), -EPROTO);
+	KUNIT_EXPECT_EQ(test, memx_attach_reply(a, MEMX_S_OK, &body, a->epoch, 0), MEMX_ACT_GO);
+}
+
+/* Refused: said once, and asked again over the same channel when the relay says, under a new epoch. */
+static void refused_asks_again(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	struct memx_attached body = { .retry_ms = memx_put_le32(2000) };
+
+	memx_attach_start(a, 0);
+	say_hello(test, 0);
+	say_hello(test, 1);
+	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_NOSPACE, body, SECOND), MEMX_ACT_REFUSED);
+	KUNIT_EXPECT_EQ(test, a->state, MEMX_A_REFUSED);
+	KUNIT_EXPECT_EQ(test, a->status, (u32)MEMX_S_NOSPACE);
+	KUNIT_EXPECT_EQ(test, memx_attach_tick(a, 3 * SECOND - 1), 0u);
+	KUNIT_EXPECT_EQ(test, memx_attach_tick(a, 3 * SECOND), (u32)MEMX_ACT_ATTACH);
+	KUNIT_EXPECT_EQ(test, a->epoch, 2ull);
+	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_OK, granted(4096), 4 * SECOND), MEMX_ACT_SIZE | MEMX_ACT_GO);
+}
+
+/* No relay sends the guest away for days. */
+static void refused_bounded(struct kunit *test)
+{
+	struct memx_attached body = { .retry_ms = memx_put_le32(~0u) };
+
+	memx_attach_start(states(test), 0);
+	say_hello(test, 0);
+	say_hello(test, 1);
+	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_AGAIN, body, 0), MEMX_ACT_REFUSED);
+	KUNIT_EXPECT_LE(test, states(test)->retry_at, 60 * SECOND);
+}
+
+/* Superseded: final. */
+static void superseded(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	struct memx_attached body = {};
+
+	memx_attach_start(a, 0);
+	say_hello(test, 0);
+	say_hello(test, 1);
+	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_SUPERSEDED, body, 0), MEMX_ACT_WITHDRAW | MEMX_ACT_GONE);
+	KUNIT_EXPECT_EQ(test, a->state, MEMX_A_GONE);
+	KUNIT_EXPECT_EQ(test, memx_attach_tick(a, 1000 * SECOND), 0u);
+	KUNIT_EXPECT_EQ(test, memx_attach_lost(a, 0), 0u);
+	KUNIT_EXPECT_EQ(test, memx_attach_resumed(a, 0), 0u);
+}
+
+/* Attempts that come to nothing come less and less often, but never less than every five seconds. */
+static void backoff_bounded(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	u64 now = 0, delay, last = 0;
+	u32 i;
+
+	memx_attach_start(a, 0);
+	for (i = 0; i < 12; i++) {
+		memx_attach_lost(a, now);
+		delay = a->retry_at - now;
+		KUNIT_EXPECT_GE(test, delay, SECOND / 10);
+		KUNIT_EXPECT_GE(test, delay, last);
+		KUNIT_EXPECT_LE(test, delay, 5 * SECOND);
+		last = delay;
+		now = a->retry_at;
+		KUNIT_ASSERT_EQ(test, memx_attach_tick(a, now), (u32)MEMX_ACT_OFFER);
+	}
+	KUNIT_EXPECT_EQ(test, last, 5 * SECOND);
+}
+
+static void detach(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	u8 session[16];
+
+	attach(test);
+	a->frozen = true;
+	memcpy(session, a->session, 16);
+	KUNIT_EXPECT_EQ(test, memx_attach_detach(a, 0), (u32)MEMX_ACT_DETACH);
+	KUNIT_EXPECT_EQ(test, a->state, MEMX_A_DETACHING);
+	KUNIT_EXPECT_EQ(test, memx_attach_detached(a, MEMX_S_OK, 0), (u32)(MEMX_ACT_WITHDRAW | MEMX_ACT_DETACHED));
+	KUNIT_EXPECT_NE(test, memcmp(session, a->session, 16), 0);
+	KUNIT_EXPECT_EQ(test, a->epoch, 0ull);
+	KUNIT_EXPECT_FALSE(test, a->sized);
+	KUNIT_EXPECT_FALSE(test, a->frozen);
+}
+
+/* swapoff while no relay is there: the session is freed with the next attachment, before anything else. */
+static void detach_later(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+
+	attach(test);
+	memx_attach_lost(a, 0);
+	KUNIT_EXPECT_EQ(test, memx_attach_detach(a, 0), 0u);
+	memx_attach_tick(a, 1);
+	say_hello(test, 0);
+	say_hello(test, 1);
+	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_OK, granted(4096), 0), MEMX_ACT_DETACH);
+}
+
+/* A resume: a new lineage before those that were, and a new offer; the session stays. */
+static void lineage(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	u64 seen[6];
+	struct memx_attach body;
+	u32 i;
+
+	attach(test);
+	for (i = 0; i < 6; i++) {
+		seen[i] = a->lineage[0];
+		KUNIT_EXPECT_NE(test, seen[i], 0ull);
+		KUNIT_EXPECT_EQ(test, memx_attach_resumed(a, 0), (u32)MEMX_ACT_WITHDRAW);
+		KUNIT_EXPECT_EQ(test, a->state, MEMX_A_DOWN);
+		KUNIT_EXPECT_NE(test, a->lineage[0], seen[i]);
+	}
+	memx_attach_build(a, 0, &body);
+	for (i = 1; i < MEMX_MAX_LINEAGE; i++)
+		KUNIT_EXPECT_EQ(test, memx_le64(body.lineage[i]), seen[6 - i]);
+	KUNIT_EXPECT_TRUE(test, a->sized);
+}
+
+static void reasons_in_words(struct kunit *test)
+{
+	u32 status;
+
+	for (status = 0; status < MEMX_S_COUNT + 3; status++) {
+		KUNIT_ASSERT_NOT_NULL(test, memx_attach_why(status));
+		KUNIT_EXPECT_GT(test, strlen(memx_attach_why(status)), 3ul);
+	}
+	KUNIT_EXPECT_STREQ(test, memx_attach_state_name(MEMX_A_ATTACHED), "attached");
+	KUNIT_EXPECT_STREQ(test, memx_attach_state_name(99), "?");
+}
+
+static struct kunit_case attach_cases[] = {
+	KUNIT_CASE(attach_first),
+	KUNIT_CASE(hello_answer),
+	KUNIT_CASE(hello_not_believed),
+	KUNIT_CASE(hello_no_common_version),
+	KUNIT_CASE(epoch_rises),
+	KUNIT_CASE(offer_nonce_new),
+	KUNIT_CASE(attach_again),
+	KUNIT_CASE(attach_frozen),
+	KUNIT_CASE(attach_resized_before_swapon),
+	KUNIT_CASE(attach_nonsense_granted),
+	KUNIT_CASE(attach_late_answer),
+	KUNIT_CASE(refused_asks_again),
+	KUNIT_CASE(refused_bounded),
+	KUNIT_CASE(superseded),
+	KUNIT_CASE(backoff_bounded),
+	KUNIT_CASE(detach),
+	KUNIT_CASE(detach_later),
+	KUNIT_CASE(lineage),
+	KUNIT_CASE(reasons_in_words),
+	{}
+};
+
+static struct kunit_suite attach_suite = {
+	.name = "memx_attach",
+	.init = attach_setup,
+	.test_cases = attach_cases,
+};
+
+kunit_test_suite(attach_suite);
