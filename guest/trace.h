@@ -67,7 +67,7 @@ TRACE_EVENT(memx_state,
 		  __print_symbolic(__entry->state,
 				   { 0, "stopped" }, { 1, "down" }, { 2, "offered" },
 				   { 3, "attaching" }, { 4, "refused" }, { 5, "attached" },
-				   { 6, "detaching" }, { 7, "gone" }),
+				   { 6, "detaching" }, { 7, "superseded" }),
 		  __entry->epoch)
 );
 
