@@ -118,7 +118,7 @@ static inline int memx_head_get(struct memx_head *head, const struct memx_hdr *f
 {
 	u16 op = memx_le16(from->op);
 
-	head->op = op & (u16)~MEMX_OP_REPLY;
+	head->op = op & (MEMX_OP_REPLY - 1);
 	head->reply = op & MEMX_OP_REPLY;
 	head->flags = memx_le16(from->flags);
 	head->len = memx_le32(from->len);
@@ -142,14 +142,17 @@ static inline u32 memx_status_known(u32 status)
 /* ---- bodies: reads and writes ----------------------------------------------------------------------------------------- */
 
 /*
- * Checks the fixed part of a STORE, FETCH or DISCARD request against its length. @max_pages as agreed. Returns the count
- * of pages (1 .. @max_pages) or -EINVAL.
+ * Checks the fixed part of a STORE, FETCH or DISCARD request against its length. @io: private copy, read only if head->len
+ * covers it. @max_pages as agreed. Returns the count of pages (1 .. @max_pages) or -EINVAL.
  */
 static inline int memx_check_io(const struct memx_head *head, const struct memx_io *io, u32 max_pages)
 {
-	u32 count = memx_le16(io->count);
+	u32 count;
 
-	if (head->len < MEMX_IO_LEN || !count || count > max_pages || count > MEMX_MAX_PAGES || io->flags || io->resv)
+	if (head->len < MEMX_IO_LEN)
+		return -EINVAL;
+	count = memx_le16(io->count);
+	if (!count || count > max_pages || count > MEMX_MAX_PAGES || io->flags || io->resv)
 		return -EINVAL;
 	if (head->len != (head->op == MEMX_OP_STORE ? memx_store_len(count) : memx_want_len(count)))
 		return -EINVAL;
