@@ -12,3 +12,4 @@ memx-dom0-relay_LIBS := memx-relay-core memx-user
 memx-dom0-relay_PKGS := libsystemd inih jansson libxxhash
 memx-dom0-relay_LDLIBS := -l:libxenvchan.a -l:libxenctrl.a -lxenstore -lxenevtchn -lxengnttab -lxencall -lxenforeignmemory \
 	-lxendevicemodel -lxentoolcore -lxentoollog -lpthread
+INSTALL_FILES += dom0-relay/relay.conf:$(docdir)/ dom0-relay/memx-dom0-relay.service:$(unitdir)/

@@ -44,7 +44,7 @@ static json_t *cmd_status(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 	CORE_COUNTER_LIST(CORE_X)
 #undef CORE_X
 	return json_pack("{s:s, s:s, s:o, s:o, s:b, s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o}",
-			 "daemon", "memx-dom0-relay", "version", c->version, "id", hex16(c->id),
+			 "role", "relay", "version", c->version, "id", hex16(c->id),
 			 "uptime_ns", number(memx_now() - c->started), "draining", s.draining,
 			 "links", (int)s.links, "attached", (int)s.attached, "sessions", (int)s.sessions,
 			 "donors", (int)s.donors, "donors_up", (int)s.donors_up,
@@ -114,7 +114,7 @@ static json_t *cmd_donors(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 
 static void add_session(const struct core_session_info *s, void *list)
 {
-	json_t *o = json_pack("{s:o, s:s, s:o, s:b, s:b}", "name", text(s->name), "uuid", memx_uuid_text(s->vm),
+	json_t *o = json_pack("{s:o, s:s, s:o, s:b, s:b}", "name", text(s->name), "vm", memx_uuid_text(s->vm),
 			      "session", hex16(s->session), "attached", s->attached, "freeing", s->freeing);
 
 	json_object_set_new(o, "epoch", number(s->epoch));
@@ -143,14 +143,14 @@ static json_t *cmd_sessions(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 
 static json_t *cmd_session_free(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 {
-	const char *uuid = json_string_value(json_object_get(request, "uuid"));
+	const char *vm_text = json_string_value(json_object_get(request, "vm"));
 	const char *session = json_string_value(json_object_get(request, "session"));
 	struct control_ctx *c = ctx;
 	u8 vm[16], id[16];
 	int ret;
 
-	if (!uuid || !session || memx_parse_uuid(uuid, vm) || memx_parse_hex(session, id, sizeof(id))) {
-		snprintf(err, MEMX_CTL_ERR, "session-free wants \"uuid\" and \"session\" as the list of sessions shows them");
+	if (!vm_text || !session || memx_parse_uuid(vm_text, vm) || memx_parse_hex(session, id, sizeof(id))) {
+		snprintf(err, MEMX_CTL_ERR, "session-free wants \"vm\" and \"session\" as the list of sessions shows them");
 		return NULL;
 	}
 	ret = core_session_free(c->worker->core, vm, id, json_is_true(json_object_get(request, "force")), worker_now(c->worker));

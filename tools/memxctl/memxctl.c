@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * memxctl.c - asks a relay or a server how it is, for people and for programs.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "memx-version.h"
+#include "table.h"
+#include "user/ctl.h"
+
+enum {
+	EXIT_REFUSED = 1,		/* the daemon said no */
+	EXIT_USAGE = 2,
+	EXIT_UNREACHABLE = 3,		/* nobody there, no permission, no answer */
+	TIMEOUT_MS = 10000,
+};
+
+static const char *const sockets[] = { "/run/memx/relay.sock", "/run/memx/server.sock" };
+
+static void usage(FILE *to)
+{
+	fprintf(to,
+		"usage: memxctl [--socket PATH] [--json] COMMAND\n"
+		"\n"
+		"Asks a running memx-dom0-relay or memx-server how it is.\n"
+		"\n"
+		"Commands\n"
+		"  status      what the daemon is, how it is, its counters          relay, server\n"
+		"  guests      guests that are connected: state, quota, refusals    relay\n"
+		"  donors      donors: state, memory, latency, why one is not used  relay\n"
+		"  sessions    swap areas: owner, epoch, pages, attached or not     relay, server\n"
+		"  peers       relays that are connected                            server\n"
+		"  session free VM SESSION\n"
+		"              gives a session's memory back, for a guest that will not come back;\n"
+		"              VM and SESSION as \"sessions\" shows them. Its pages are gone then. relay, server\n"
+		"\n"
+		"Options\n"
+		"  -s, --socket PATH  control socket; without it %s,\n"
+		"                     or %s where there is no relay\n"
+		"  -j, --json         print the answer as JSON: sizes in pages of 4 KiB or bytes, times in ns\n"
+		"      --force        session free: also while it is attached\n"
+		"      --version      print the version\n"
+		"      --help         print this\n"
+		"\n"
+		"Exit status\n"
+		"  0  answered\n"
+		"  1  the daemon refused the command, and said why\n"
+		"  2  mistake in the command line\n"
+		"  3  no daemon reached: not running, no permission, or no answer within %d s\n",
+		sockets[0], sockets[1], TIMEOUT_MS / 1000);
+}
+
+/* ---- tables ---- */
+
+static const struct column donor_columns[] = {
+	{ "DONOR", "name", COL_TEXT },
+	{ "STATE", "state", COL_TEXT },
+	{ "DOMAIN", "domain", COL_TEXT },
+	{ "ADDRESS", "address", COL_TEXT },
+	{ "TOTAL", "pages_total", COL_PAGES },
+	{ "RESERVED", "pages_reserved", COL_PAGES },
+	{ "USED", "pages_used", COL_PAGES },
+	{ "EXTENTS", "extents", COL_NUMBER },
+	{ "LATENCY", "latency_ns", COL_TIME },
+	{ "STORED", "stores", COL_NUMBER },
+	{ "FETCHED", "fetches", COL_NUMBER },
+	{ "LOSSES", "losses", COL_NUMBER },
+	{ NULL, NULL, COL_TEXT },
+};
+
+static const struct column guest_columns[] = {
+	{ "GUEST", "name", COL_TEXT },
+	{ "DOMID", "domid", COL_NUMBER },
+	{ "UUID", "uuid", COL_TEXT },
+	{ "STATE", "state", COL_TEXT },
+	{ "QUOTA", "quota_pages", COL_PAGES },
+	{ "LANES", "lanes", COL_NUMBER },
+	{ "STAGED", "staging_bytes", COL_BYTES },
+	{ "PENDING", "unanswered", COL_NUMBER },
+	{ NULL, NULL, COL_TEXT },
+};
+
+static const struct column relay_session_columns[] = {
+	{ "GUEST", "name", COL_TEXT },
+	{ "VM", "vm", COL_TEXT },
+	{ "SESSION", "session", COL_TEXT },
+	{ "ATTACHED", "attached", COL_BOOL },
+	{ "EPOCH", "epoch", COL_NUMBER },
+	{ "SIZE", "slots", COL_PAGES },
+	{ "COPIES", "replicas", COL_NUMBER },
+	{ "EXTENTS", "extents", COL_NUMBER },
+	{ "DEGRADED", "degraded_extents", COL_NUMBER },
+	{ "STORED", "stores", COL_NUMBER },
+	{ "FETCHED", "fetches", COL_NUMBER },
+	{ "DISCARDED", "discards", COL_NUMBER },
+	{ NULL, NULL, COL_TEXT },
+};
+
+static const struct column donor_session_columns[] = {
+	{ "VM", "vm", COL_TEXT },
+	{ "SESSION", "session", COL_TEXT },
+	{ "EPOCH", "epoch", COL_NUMBER },
+	{ "SIZE", "slots", COL_PAGES },
+	{ "RESERVED", "pages_reserved", COL_PAGES },
+	{ "USED", "pages_used", COL_PAGES },
+	{ "EXTENTS", "extents", COL_NUMBER },
+	{ "RELAYS", "relays", COL_NUMBER },
+	{ NULL, NULL, COL_TEXT },
+};
+
+static const struct column peer_columns[] = {
+	{ "PEER", "peer", COL_TEXT },
+	{ "GREETED", "greeted", COL_BOOL },
+	{ "SESSIONS", "sessions", COL_NUMBER },
+	{ "FRAMES", "frames", COL_NUMBER },
+	{ "QUEUED", "queued_bytes", COL_BYTES },
+	{ NULL, NULL, COL_TEXT },
+};
+
+static const struct field status_fields[] = {
+	{ "role", "role", COL_TEXT },
+	{ "version", "version", COL_TEXT },
+	{ "id", "id", COL_TEXT },
+	{ "instance", "instance", COL_TEXT },
+	{ "failure domain", "domain", COL_TEXT },
+	{ "listens at", "listen", COL_TEXT },
+	{ "up for", "uptime_ns", COL_TIME },
+	{ "up for", "uptime_s", COL_SECONDS },
+	{ "shutting down", "draining", COL_BOOL },
+	{ "guests attached", "attached", COL_NUMBER },
+	{ "guests connected", "links", COL_NUMBER },
+	{ "sessions", "sessions", COL_NUMBER },
+	{ "donors", "donors", COL_NUMBER },
+	{ "donors up", "donors_up", COL_NUMBER },
+	{ "connections", "connections", COL_NUMBER },
+	{ "extents", "extents", COL_NUMBER },
+	{ "extents degraded", "degraded_extents", COL_NUMBER },
+	{ "extents waiting", "waiting_extents", COL_NUMBER },
+	{ "extents to repair", "repair_extents", COL_NUMBER },
+	{ "memory", "pages_total", COL_PAGES },
+	{ "memory reserved", "pages_reserved", COL_PAGES },
+	{ "memory used", "pages_used", COL_PAGES },
+	{ "memory locked", "locked", COL_BOOL },
+	{ NULL, NULL, COL_TEXT },
+};
+
+/* Lines below a table: why something is not as it should be. */
+static void print_reasons(json_t *list, const char *what, const char *good_state)
+{
+	size_t i;
+	json_t *o;
+
+	json_array_foreach(list, i, o) {
+		const char *name = json_string_value(json_object_get(o, "name"));
+		const char *state = json_string_value(json_object_get(o, "state"));
+		const char *text = json_string_value(json_object_get(o, "state_text"));
+		const char *reason = json_string_value(json_object_get(o, "reason"));
+
+		if (!state || !strcmp(state, good_state))
+			continue;
+		if (text || (reason && *reason))
+			printf("%s %s: %s%s%s\n", what, name ? name : "?", text ? text : state, reason && *reason ? "; last: " : "",
+			       reason ? reason : "");
+	}
+}
+
+static void print_people(const char *command, json_t *data)
+{
+	if (!strcmp(command, "status")) {
+		table_fields(data, status_fields);
+		table_counters(json_object_get(data, "counters"));
+	} else if (!strcmp(command, "guests")) {
+		table_list(data, guest_columns, "no guests are connected");
+		print_reasons(data, "guest", "attached");
+	} else if (!strcmp(command, "donors")) {
+		table_list(data, donor_columns, "no donors are configured");
+		print_reasons(data, "donor", "usable");
+	} else if (!strcmp(command, "sessions")) {
+		bool relay = json_object_get(json_array_get(data, 0), "attached") != NULL;
+
+		table_list(data, relay ? relay_session_columns : donor_session_columns, "no sessions");
+	} else if (!strcmp(command, "peers")) {
+		table_list(data, peer_columns, "no relays are connected");
+	} else {
+		puts("done");
+	}
+}
+
+/* ---- the command ---- */
+
+static const char *default_socket(void)
+{
+	return access(sockets[0], F_OK) < 0 && !access(sockets[1], F_OK) ? sockets[1] : sockets[0];
+}
+
+static int mistake(const char *what, const char *why)
+{
+	fprintf(stderr, "memxctl: %s: %s; see memxctl --help\n", what, why);
+	return EXIT_USAGE;
+}
+
+/* The request for the words of the command line, or NULL with the exit status set. */
+static json_t *make_request(int argc, char **argv, bool force, int *status)
+{
+	static const char *const plain[] = { "status", "guests", "donors", "sessions", "peers", NULL };
+
+	if (!argc) {
+		usage(stderr);
+		*status = EXIT_USAGE;
+		return NULL;
+	}
+	if (!strcmp(argv[0], "session")) {
+		if (argc == 4 && !strcmp(argv[1], "free"))
+			return json_pack("{s:s, s:s, s:s, s:b}", "cmd", "session-free", "vm", argv[2], "session", argv[3],
+					 "force", force);
+		*status = mistake("session", "accepted: session free VM SESSION");
+		return NULL;
+	}
+	for (int i = 0; plain[i]; i++) {
+		if (strcmp(argv[0], plain[i]))
+			continue;
+		if (argc == 1)
+			return json_pack("{s:s}", "cmd", plain[i]);
+		*status = mistake(argv[1], "nothing is accepted behind this command");
+		return NULL;
+	}
+	*status = mistake(argv[0], "no such command");
+	return NULL;
+}
+
+static int ask(const char *path, json_t *request, bool json)
+{
+	const char *command = json_string_value(json_object_get(request, "cmd"));
+	char name[32], err[MEMX_CTL_ERR];
+	json_t *reply, *data;
+
+	snprintf(name, sizeof(name), "%s", command);
+	reply = memx_ctl_call(path, request, TIMEOUT_MS, err);
+	if (!reply) {
+		fprintf(stderr, "memxctl: %s\n", err);
+		return EXIT_UNREACHABLE;
+	}
+	if (!json_is_true(json_object_get(reply, "ok"))) {
+		const char *why = json_string_value(json_object_get(reply, "error"));
+
+		fprintf(stderr, "memxctl: %s\n", why ? why : "refused without a reason");
+		json_decref(reply);
+		return EXIT_REFUSED;
+	}
+	data = json_object_get(reply, "data");
+	if (json) {
+		json_dumpf(data, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
+		putchar('\n');
+	} else {
+		print_people(name, data);
+	}
+	json_decref(reply);
+	return fflush(stdout) ? EXIT_UNREACHABLE : 0;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{ "socket", required_argument, NULL, 's' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "force", no_argument, NULL, 'f' },
+		{ "version", no_argument, NULL, 'V' },
+		{ "help", no_argument, NULL, 'h' },
+		{ .name = NULL },
+	};
+	const char *path = NULL;
+	bool json = false, force = false;
+	json_t *request;
+	int opt, status = 0;
+
+	while ((opt = getopt_long(argc, argv, "s:jh", longs, NULL)) >= 0) {
+		switch (opt) {
+		case 's':
+			path = optarg;
+			break;
+		case 'j':
+			json = true;
+			break;
+		case 'f':
+			force = true;
+			break;
+		case 'V':
+			puts("memxctl " MEMX_VERSION);
+			return 0;
+		case 'h':
+			usage(stdout);
+			return 0;
+		default:
+			return EXIT_USAGE;
+		}
+	}
+	request = make_request(argc - optind, argv + optind, force, &status);
+	if (!request)
+		return status;
+	return ask(path ? path : default_socket(), request, json);
+}
