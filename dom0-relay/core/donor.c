@@ -1,0 +1,710 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * donor.c - one donor: its connection, what is queued for it, and whether it still answers.
+ *
+ * A connection says HELLO (who are you, which store do you hold), then STAT at once and with every heartbeat. A donor is used
+ * from its first STAT on. Stores wait in the core, not in the edge: no more than a window of them is unanswered, so a fetch
+ * never waits behind more than that window, and a donor that hangs holds no more memory than that.
+ *
+ * Judging: a donor that owes an answer and has sent nothing for donor_timeout is dropped, and so is one whose oldest answer is
+ * four times as late although others trickle in. Neither clock runs through a time in which this loop itself was late.
+ */
+#include "internal.h"
+
+static const char *const state_words[] = {
+#define CORE_X(name, word, text) [CORE_DONOR_##name] = word,
+	CORE_DONOR_STATE_LIST(CORE_X)
+#undef CORE_X
+};
+
+static const char *const state_texts[] = {
+#define CORE_X(name, word, text) [CORE_DONOR_##name] = text,
+	CORE_DONOR_STATE_LIST(CORE_X)
+#undef CORE_X
+};
+
+const char *core_donor_state_word(enum core_donor_state state)
+{
+	return state_words[state];
+}
+
+const char *core_donor_state_text(enum core_donor_state state)
+{
+	return state_texts[state];
+}
+
+enum core_donor_state donor_state(const struct core_donor *d)
+{
+	if (d->duplicate)
+		return CORE_DONOR_DUPLICATE;
+	if (!d->up)
+		return CORE_DONOR_CONNECTING;
+	if (!d->hello || !d->stat)
+		return CORE_DONOR_HELLO;
+	if (d->leaving)
+		return CORE_DONOR_LEAVING;
+	return d->draining ? CORE_DONOR_DRAINING : CORE_DONOR_USABLE;
+}
+
+bool donor_ok(const struct core_donor *d)
+{
+	return d->up && d->hello && d->stat && !d->dying && !d->duplicate;
+}
+
+bool donor_takes(const struct core_donor *d)
+{
+	return donor_ok(d) && !d->draining && !d->leaving;
+}
+
+u64 donor_free_pages(const struct core_donor *d)
+{
+	return d->total > d->reserved ? d->total - d->reserved : 0;
+}
+
+bool donor_same_domain(const struct core_donor *a, const struct core_donor *b)
+{
+	return a == b || (a->domain[0] && !strcmp(a->domain, b->domain));
+}
+
+struct core_donor *donor_by_id(struct relay_core *core, const u8 id[16])
+{
+	u32 i;
+
+	for (i = 0; i < CORE_MAX_DONORS; i++) {
+		struct core_donor *d = core->donor[i];
+
+		if (d && d->known && !d->duplicate && !memcmp(d->id, id, sizeof(d->id)))
+			return d;
+	}
+	return NULL;
+}
+
+/* ---- adding and removing -------------------------------------------------------------------------------------------------- */
+
+static bool name_good(const char *name)
+{
+	size_t len = strlen(name);
+
+	return len && len < CORE_NAME_LEN;
+}
+
+struct core_donor *core_donor_add(struct relay_core *core, const char *name, void *cookie, u64 now)
+{
+	struct core_donor *d;
+	u32 i, at = CORE_MAX_DONORS;
+	int class;
+
+	core_enter(core, now);
+	errno = EINVAL;
+	if (!name_good(name))
+		return NULL;
+	for (i = CORE_MAX_DONORS; i-- > 0;) {
+		d = core->donor[i];
+		if (!d) {
+			at = i;
+		} else if (!strcmp(d->name, name)) {
+			errno = EEXIST;
+			if (!d->leaving)
+				return NULL;
+			d->leaving = false;
+			return d;
+		}
+	}
+	errno = ENOSPC;
+	if (at == CORE_MAX_DONORS)
+		return NULL;
+	d = core_zalloc(sizeof(*d));
+	d->core = core;
+	d->index = at;
+	d->cookie = cookie;
+	snprintf(d->name, sizeof(d->name), "%s", name);
+	d->down_at = core->now;
+	d->pool = rpool_new(4ULL << 20);
+	for (class = 0; class < DOP_CLASSES; class++)
+		list_init(&d->queue[class]);
+	list_init(&d->sent);
+	list_init(&d->in_dying);
+	list_init(&d->in_pump);
+	core->donor[at] = d;
+	return d;
+}
+
+static void forget_in(struct placement *p, const struct core_donor *d)
+{
+	int i;
+
+	for (i = 0; i < p->n; i++)
+		if (p->r[i].donor == d)
+			p->r[i].donor = NULL;
+}
+
+/* Replicas name donors by id; the pointer beside it follows what donors say of themselves. */
+static void relink_replicas(struct relay_core *core, const struct core_donor *forget)
+{
+	struct list *pos;
+	u32 i;
+	int k;
+
+	list_for_each(pos, &core->sessions) {
+		struct session *s = list_entry(pos, struct session, in_core);
+
+		for (i = 0; s->extent && i < s->extents; i++) {
+			struct extent *x = &s->extent[i];
+
+			if (forget) {
+				forget_in(&x->cur, forget);
+				forget_in(&x->next, forget);
+			}
+			for (k = 0; k < x->cur.n; k++)
+				x->cur.r[k].donor = donor_by_id(core, x->cur.r[k].id);
+			for (k = 0; k < x->next.n; k++)
+				x->next.r[k].donor = donor_by_id(core, x->next.r[k].id);
+		}
+	}
+}
+
+void donor_destroy(struct core_donor *d)
+{
+	struct relay_core *core = d->core;
+	int class;
+
+	while (!list_empty(&d->sent))
+		dop_free(list_first(&d->sent, struct dop, in_donor));
+	for (class = 0; class < DOP_CLASSES; class++)
+		while (!list_empty(&d->queue[class]))
+			dop_free(list_first(&d->queue[class], struct dop, in_donor));
+	list_del(&d->in_dying);
+	list_del(&d->in_pump);
+	core->donor[d->index] = NULL;
+	rpool_close(d->pool);
+	free(d);
+}
+
+/* Does any session name this donor? */
+static bool donor_needed(const struct core_donor *d)
+{
+	const struct list *pos;
+
+	list_for_each(pos, &d->core->sessions) {
+		const struct session *s = list_entry(pos, struct session, in_core);
+
+		if (s->sd[d->index].placed || (s->state == SESSION_ATTACHING && s->link))
+			return true;
+	}
+	return false;
+}
+
+static void donor_maybe_gone(struct core_donor *d)
+{
+	struct relay_core *core = d->core;
+	struct list *pos;
+	void *cookie = d->cookie;
+
+	if (!d->leaving || donor_needed(d))
+		return;
+	core_say(core, CORE_LOG_NOTICE, "donor-removed", "donor=%s", d->name);
+	if (d->up) {
+		donor_fail(d, "no longer in the configuration");
+		donor_teardown(d);
+	}
+	d->known = false;
+	relink_replicas(core, d);
+	list_for_each(pos, &core->sessions)
+		memset(&list_entry(pos, struct session, in_core)->sd[d->index], 0, sizeof(struct sdonor));
+	donor_destroy(d);
+	core->ops.donor_gone(core->ctx, cookie);
+}
+
+void core_donor_remove(struct core_donor *d, u64 now)
+{
+	struct relay_core *core = d->core;
+
+	core_enter(core, now);
+	d->leaving = true;
+	core_say(core, CORE_LOG_NOTICE, "donor-leaving", "donor=%s", d->name);
+	donor_maybe_gone(d);
+	core_settle(core);
+}
+
+/* ---- the queue ------------------------------------------------------------------------------------------------------------- */
+
+void donor_queue(struct dop *dop)
+{
+	struct core_donor *d = dop->donor;
+
+	list_add_tail(&dop->in_donor, &d->queue[dop->class]);
+	if (list_empty(&d->in_pump))
+		list_add_tail(&d->in_pump, &d->core->pump);
+}
+
+/*
+ * The fixed part of a data request is made when it leaves: the handle belongs to the connection, and the generation is the one
+ * that the donor holds by then.
+ */
+static void stamp(struct dop *dop)
+{
+	struct memx_io *io = (struct memx_io *)dop->small;
+	bool fetch = dop->op == MEMX_OP_FETCH;
+
+	if (!dop->extent || (!fetch && dop->op != MEMX_OP_STORE && dop->op != MEMX_OP_DISCARD))
+		return;
+	io->session = memx_put_le32(dop->session->sd[dop->donor->index].handle);
+	io->generation = memx_put_le64(fetch ? extent_fetch_generation(dop->extent) : dop->extent->cur.generation);
+}
+
+static void emit(struct dop *dop)
+{
+	struct core_donor *d = dop->donor;
+	struct relay_core *core = d->core;
+	struct memx_head head = {
+		.op = dop->op, .flags = dop->flags, .tag = dop->tag, .epoch = dop->epoch,
+		.len = dop->small_len + dop->body_len,
+	};
+	struct core_seg seg[2];
+	struct memx_hdr hdr;
+	unsigned int n = 0;
+
+	stamp(dop);
+	if (dop->small_len)
+		seg[n++] = (struct core_seg){ .base = dop->small, .len = dop->small_len };
+	if (dop->body_len)
+		seg[n++] = (struct core_seg){ .base = dop->body->data + dop->body_off, .len = dop->body_len, .buf = dop->body };
+	memx_hdr_put(&hdr, &head);
+	list_del(&dop->in_donor);
+	list_add_tail(&dop->in_donor, &d->sent);
+	dop->sent = true;
+	dop->sent_at = core->now;
+	d->unanswered++;
+	if (dop->class >= DOP_STORE) {
+		dop->weight = MEMX_HDR_LEN + head.len;
+		d->window_bytes += dop->weight;
+		d->window_requests++;
+	}
+	core->ops.donor_send(core->ctx, d->cookie, &hdr, seg, n);
+}
+
+static bool window_open(const struct core_donor *d, const struct dop *dop)
+{
+	const struct core_config *cfg = &d->core->cfg;
+	u64 bytes = cfg->donor_bytes;
+	u32 requests = cfg->donor_requests;
+
+	if (dop->class < DOP_STORE)
+		return true;
+	if (dop->class == DOP_REPAIR) {		/* never more than a quarter of the window */
+		bytes /= 4;
+		requests = requests / 4 + 1;
+	}
+	return !d->window_requests ||
+	       (d->window_requests < requests && d->window_bytes + dop->small_len + dop->body_len <= bytes);
+}
+
+void donor_pump(struct core_donor *d)
+{
+	int class;
+
+	if (!d->up || d->dying)
+		return;
+	for (class = 0; class < DOP_CLASSES; class++) {
+		while (!list_empty(&d->queue[class])) {
+			struct dop *dop = list_first(&d->queue[class], struct dop, in_donor);
+
+			if (!window_open(d, dop))
+				return;
+			emit(dop);
+		}
+	}
+}
+
+static void window_return(struct dop *dop)
+{
+	struct core_donor *d = dop->donor;
+
+	if (!dop->sent)
+		return;
+	d->unanswered--;
+	if (dop->weight) {
+		d->window_bytes -= dop->weight;
+		d->window_requests--;
+	}
+	if (list_empty(&d->in_pump))
+		list_add_tail(&d->in_pump, &d->core->pump);
+}
+
+/* ---- connection ------------------------------------------------------------------------------------------------------------ */
+
+static void donor_stat(struct core_donor *d);
+
+/* The store behind this connection: is it one that we know, and is it the same as before? */
+static void learn(struct core_donor *d, const struct memx_hello *hello)
+{
+	struct relay_core *core = d->core;
+	u64 instance = memx_le64(hello->instance);
+	bool other_id = d->known && memcmp(d->id, hello->id, sizeof(d->id));
+	struct core_donor *twin = donor_by_id(core, hello->id);
+
+	d->duplicate = twin && twin != d;
+	if (d->duplicate) {
+		core_say(core, CORE_LOG_ERR, "donor-duplicate", "donor=%s id=%s as=%s hint=\"two entries of the configuration "
+			 "lead to one donor; remove one\"", d->name, hexid(hello->id).s, twin->name);
+		return;
+	}
+	if (d->known && !other_id && d->instance != instance) {
+		core->count.donor_new_instances++;
+		core_say(core, CORE_LOG_WARN, "donor-new-instance", "donor=%s id=%s old=%016llx new=%016llx", d->name,
+			 hexid(d->id).s, (unsigned long long)d->instance, (unsigned long long)instance);
+	}
+	if (other_id)
+		core_say(core, CORE_LOG_WARN, "donor-new-id", "donor=%s old=%s new=%s", d->name, hexid(d->id).s,
+			 hexid(hello->id).s);
+	memcpy(d->id, hello->id, sizeof(d->id));
+	d->instance = instance;
+	d->known = true;
+	relink_replicas(core, other_id ? d : NULL);
+}
+
+static int hello_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
+{
+	struct core_donor *d = dop->donor;
+	struct relay_core *core = d->core;
+	static const u8 nobody[16];
+	struct memx_hello hello;
+
+	if (status == S_LOST)
+		return 0;
+	if (status != MEMX_S_OK) {
+		donor_fail(d, "refused hello: %s", status_word(status));
+		return 0;
+	}
+	if (head->len != sizeof(hello))
+		return -EPROTO;
+	memcpy(&hello, body->data, sizeof(hello));
+	if (hello.role != MEMX_ROLE_DONOR || memx_le16(hello.proto) < MEMX_PROTO_MIN ||
+	    memx_le16(hello.proto) > MEMX_PROTO_MAX || !memcmp(hello.id, nobody, 16))
+		return -EPROTO;
+	learn(d, &hello);
+	d->tried = true;
+	d->hello = true;
+	donor_stat(d);
+	core_say(core, CORE_LOG_INFO, "donor-hello", "donor=%s id=%s instance=%016llx", d->name, hexid(d->id).s,
+		 (unsigned long long)d->instance);
+	return 0;
+}
+
+void core_donor_up(struct core_donor *d, u64 now)
+{
+	struct relay_core *core = d->core;
+	struct memx_hello hello = {
+		.proto_min = memx_put_le16(MEMX_PROTO_MIN), .proto_max = memx_put_le16(MEMX_PROTO_MAX),
+		.role = MEMX_ROLE_RELAY,
+	};
+	struct dop *dop;
+
+	core_enter(core, now);
+	d->up = true;
+	d->hello = false;
+	d->stat = false;
+	d->stat_out = false;
+	d->duplicate = false;
+	d->up_at = core->now;
+	d->last_rx = core->now;
+	hello.instance = memx_put_le64(core->cfg.instance);
+	memcpy(hello.id, core->cfg.relay_id, sizeof(hello.id));
+	dop = dop_new(d, MEMX_OP_HELLO, DOP_CONTROL, hello_done);
+	memcpy(dop->small, &hello, sizeof(hello));
+	dop->small_len = sizeof(hello);
+	donor_queue(dop);
+	core_settle(core);
+}
+
+/* Everything that waited for an answer learns that none comes. The connection is down before the first of them hears it. */
+void donor_teardown(struct core_donor *d)
+{
+	struct relay_core *core = d->core;
+	struct list lost, *pos, *tmp;
+	bool was_up = d->up;
+	int class;
+
+	list_del(&d->in_dying);
+	d->dying = false;
+	d->up = false;
+	d->hello = false;
+	d->stat = false;
+	d->tried = true;
+	if (was_up) {
+		d->losses++;
+		core->count.donor_losses++;
+		d->down_at = core->now;
+		core_say(core, CORE_LOG_WARN, "donor-down", "donor=%s reason=\"%s\" unanswered=%u", d->name, d->reason,
+			 d->unanswered);
+	}
+	list_init(&lost);
+	list_splice_tail(&d->sent, &lost);
+	for (class = 0; class < DOP_CLASSES; class++)
+		list_splice_tail(&d->queue[class], &lost);
+	d->unanswered = 0;
+	d->window_bytes = 0;
+	d->window_requests = 0;
+	list_for_each(pos, &core->sessions)
+		fence_donor_down(list_entry(pos, struct session, in_core), d);
+	while (!list_empty(&lost)) {
+		struct dop *dop = list_first(&lost, struct dop, in_donor);
+
+		list_del(&dop->in_donor);
+		if (dop->done)
+			dop->done(dop, S_LOST, NULL, NULL);
+		dop_free(dop);
+	}
+	list_for_each_safe(pos, tmp, &core->sessions)
+		session_step(list_entry(pos, struct session, in_core));
+}
+
+static void donor_mark(struct core_donor *d)
+{
+	if (d->dying)
+		return;
+	d->dying = true;
+	list_add_tail(&d->in_dying, &d->core->dying_donors);
+}
+
+void donor_fail(struct core_donor *d, const char *fmt, ...)
+{
+	va_list args;
+
+	if (d->dying || !d->up)
+		return;
+	va_start(args, fmt);
+	vsnprintf(d->reason, sizeof(d->reason), fmt, args);
+	va_end(args);
+	donor_mark(d);
+	d->core->ops.donor_close(d->core->ctx, d->cookie, d->reason);
+}
+
+void donor_violation(struct core_donor *d, const char *fmt, ...)
+{
+	char why[80];
+	va_list args;
+
+	if (d->dying || !d->up)
+		return;
+	va_start(args, fmt);
+	vsnprintf(why, sizeof(why), fmt, args);
+	va_end(args);
+	d->core->count.donor_violations++;
+	donor_fail(d, "protocol: %s", why);
+}
+
+void core_donor_broken(struct core_donor *d, const char *why, u64 now)
+{
+	core_enter(d->core, now);
+	donor_violation(d, "%s", why);
+	core_settle(d->core);
+}
+
+void core_donor_down(struct core_donor *d, const char *reason, u64 now)
+{
+	struct relay_core *core = d->core;
+
+	core_enter(core, now);
+	snprintf(d->reason, sizeof(d->reason), "%s", reason);
+	if (d->up) {
+		donor_mark(d);
+	} else if (!d->tried) {
+		struct list *pos;
+
+		d->tried = true;
+		core_say(core, CORE_LOG_WARN, "donor-unreachable", "donor=%s reason=\"%s\"", d->name, d->reason);
+		list_for_each(pos, &core->sessions)
+			session_step(list_entry(pos, struct session, in_core));
+	}
+	core_settle(core);
+}
+
+/* ---- frames ---------------------------------------------------------------------------------------------------------------- */
+
+int core_donor_head(struct core_donor *d, const struct memx_head *head, struct rbuf **body, u64 now)
+{
+	struct dop *dop = head->reply ? dop_find(d->core, head->tag) : NULL;
+	struct rpool *pool = d->pool;
+
+	core_enter(d->core, now);
+	*body = NULL;
+	if (d->dying || !d->up)
+		return -ENOTCONN;
+	if (head->reply && (!dop || dop->donor != d || dop->op != head->op)) {
+		donor_violation(d, "answer to nothing that was asked (op %u)", head->op);
+	} else if (head->len > MEMX_MAX_BODY) {
+		donor_violation(d, "frame of %u bytes", head->len);
+	} else if (!head->reply && head->op != MEMX_OP_PING && head->op != MEMX_OP_ASK) {
+		donor_violation(d, "unexpected request %u", head->op);
+	} else if (head->len) {
+		if (dop && dop->req)
+			pool = dop->req->link->fetch_pool;
+		*body = rpool_get(pool, head->len);
+		if (!*body && pool != d->pool)
+			*body = rpool_get(d->pool, head->len);
+		if (!*body)
+			donor_fail(d, "no buffer for its answer");
+	}
+	core_settle(d->core);
+	return d->up && !d->dying ? 0 : -EPROTO;
+}
+
+static int donor_request(struct core_donor *d, const struct memx_head *head)
+{
+	struct memx_head reply = { .op = head->op, .reply = true, .tag = head->tag, .status = MEMX_S_OK };
+	struct memx_hdr hdr;
+
+	if (head->op == MEMX_OP_PING && head->len)
+		return -EPROTO;
+	/* ASK: the copies there are moved by repair; what the donor may do without an answer is its own rule. */
+	memx_hdr_put(&hdr, &reply);
+	d->core->ops.donor_send(d->core->ctx, d->cookie, &hdr, NULL, 0);
+	return 0;
+}
+
+int core_donor_frame(struct core_donor *d, const struct memx_head *head, struct rbuf *body, u64 now)
+{
+	struct relay_core *core = d->core;
+	struct dop *dop;
+	int err = 0;
+
+	core_enter(core, now);
+	if (d->dying || !d->up) {
+		rbuf_put(body);
+		return -ENOTCONN;
+	}
+	d->last_rx = core->now;
+	if (!head->reply) {
+		err = donor_request(d, head);
+	} else {
+		dop = dop_find(core, head->tag);
+		if (!dop || dop->donor != d || dop->op != head->op) {
+			err = -EPROTO;
+		} else {
+			window_return(dop);
+			list_del(&dop->in_donor);
+			if (dop->done)
+				err = dop->done(dop, memx_status_known(head->status), head, body);
+			dop_free(dop);
+		}
+	}
+	rbuf_put(body);
+	if (err)
+		donor_violation(d, "malformed answer to op %u, status %u, %u bytes", head->op, head->status, head->len);
+	core_settle(core);
+	return d->up && !d->dying ? 0 : -EPROTO;
+}
+
+/* ---- health ---------------------------------------------------------------------------------------------------------------- */
+
+static int stat_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
+{
+	struct core_donor *d = dop->donor;
+	struct memx_stat *st = &d->last_stat;
+	struct list *pos;
+	bool first = !d->stat;
+
+	d->stat_out = false;
+	if (status == S_LOST)
+		return 0;
+	if (status != MEMX_S_OK || head->len != sizeof(*st))
+		return -EPROTO;
+	memcpy(st, body->data, sizeof(*st));
+	memcpy(d->domain, st->domain, MEMX_LABEL_LEN);
+	d->domain[MEMX_LABEL_LEN] = 0;
+	d->total = memx_le64(st->pages_total);
+	d->reserved = memx_le64(st->pages_reserved);
+	d->draining = memx_le32(st->flags) & MEMX_STAT_DRAINING;
+	d->stat = true;
+	if (!first || d->duplicate)
+		return 0;
+	d->dead = false;
+	core_say(d->core, CORE_LOG_NOTICE, "donor-up", "donor=%s domain=\"%s\" pages=%llu used=%llu reserved=%llu", d->name,
+		 d->domain, (unsigned long long)d->total, (unsigned long long)memx_le64(st->pages_used),
+		 (unsigned long long)d->reserved);
+	list_for_each(pos, &d->core->sessions)
+		fence_donor_up(list_entry(pos, struct session, in_core), d);
+	return 0;
+}
+
+static void donor_stat(struct core_donor *d)
+{
+	d->stat_at = d->core->now + d->core->cfg.heartbeat_ns;
+	if (d->stat_out)
+		return;
+	d->stat_out = true;
+	donor_queue(dop_new(d, MEMX_OP_STAT, DOP_CONTROL, stat_done));
+}
+
+static u64 max64(u64 a, u64 b)
+{
+	return a > b ? a : b;
+}
+
+static void judge(struct core_donor *d)
+{
+	struct relay_core *core = d->core;
+	u64 timeout = core->cfg.donor_timeout_ns, asked, quiet;
+
+	if (list_empty(&d->sent))
+		return;
+	asked = max64(list_first(&d->sent, struct dop, in_donor)->sent_at, core->judge_from);
+	quiet = max64(asked, d->last_rx);
+	if (core->now - quiet >= timeout)
+		donor_fail(d, "silent for %llu ms", (unsigned long long)((core->now - quiet) / MS));
+	else if (core->now - asked >= 4 * timeout)
+		donor_fail(d, "owes an answer for %llu ms", (unsigned long long)((core->now - asked) / MS));
+	else
+		core_want_tick(core, quiet + timeout < asked + 4 * timeout ? quiet + timeout : asked + 4 * timeout);
+}
+
+void donor_tick(struct core_donor *d)
+{
+	struct relay_core *core = d->core;
+	struct list *pos;
+
+	if (!d->up) {
+		if (!d->dead && core->now - max64(d->down_at, core->judge_from) >= core->cfg.donor_dead_ns) {
+			d->dead = true;
+			if (d->known)
+				core_say(core, CORE_LOG_WARN, "donor-dead", "donor=%s away_ms=%llu hint=\"copies there are "
+					 "rebuilt elsewhere\"", d->name, (unsigned long long)((core->now - d->down_at) / MS));
+			list_for_each(pos, &core->sessions)
+				session_review_all(list_entry(pos, struct session, in_core));
+		}
+		donor_maybe_gone(d);
+		return;
+	}
+	if (d->hello && core->now >= d->stat_at)
+		donor_stat(d);
+	judge(d);
+	if (d->leaving)
+		donor_maybe_gone(d);
+}
+
+/* ---- latency --------------------------------------------------------------------------------------------------------------- */
+
+/* Smoothed mean and deviation as in RFC 6298, section 2: gains of 1/8 and 1/4. */
+void donor_latency(struct core_donor *d, u64 ns)
+{
+	u64 off = ns > d->lat_ns ? ns - d->lat_ns : d->lat_ns - ns;
+
+	if (!d->lat_ns) {
+		d->lat_ns = ns + 1;
+		d->lat_dev_ns = ns / 2;
+		return;
+	}
+	d->lat_dev_ns = (3 * d->lat_dev_ns + off) / 4;
+	d->lat_ns = (7 * d->lat_ns + ns) / 8;
+}
+
+/* An answer later than this is late. */
+u64 donor_hedge_delay(const struct core_donor *d)
+{
+	u64 delay = d->lat_ns + 4 * d->lat_dev_ns;
+
+	if (delay < 2 * MS)
+		return 2 * MS;
+	return delay > d->core->cfg.donor_timeout_ns / 2 ? d->core->cfg.donor_timeout_ns / 2 : delay;
+}

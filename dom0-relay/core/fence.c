@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * fence.c - the standing of one session with one donor.
+ *
+ *	NONE	  nothing confirmed on this connection: no request goes there
+ *	FENCING	  FENCE is on its way: from its answer on the donor serves nothing older than our epoch
+ *	LISTING	  what the donor holds is compared with the map of the guest: a replica that is not there, or is older than
+ *		  the record, is bad; a newer one means that a relay before us died between PLACE and RECORD
+ *	READY	  requests of this epoch may go there
+ *	REFUSED	  the donor does not want the session; asked again with its next connection
+ *
+ * A new connection begins at NONE. The same for sessions that are being freed, except that DETACH follows the fence.
+ */
+#include "internal.h"
+
+static void listing_begin(struct session *s, struct core_donor *d);
+
+static void counted_end(struct session *s, struct sdonor *sd)
+{
+	if (!sd->counted)
+		return;
+	sd->counted = false;
+	s->attach_pending--;
+	session_step(s);
+}
+
+static void detached(struct session *s, struct core_donor *d)
+{
+	s->sd[d->index].detached = true;
+	s->sd[d->index].reserved = 0;
+	session_step(s);
+}
+
+static void fence_refused(struct session *s, struct core_donor *d, u32 status)
+{
+	struct sdonor *sd = &s->sd[d->index];
+
+	sd->state = SD_REFUSED;
+	sd->status = (u8)status;
+	if (s->state == SESSION_FREEING) {	/* not known there, or not ours any more */
+		detached(s, d);
+		return;
+	}
+	if (status == MEMX_S_FENCED || status == MEMX_S_SUPERSEDED) {
+		session_fenced(s, d, status);
+		return;
+	}
+	core_say(s->core, CORE_LOG_WARN, "fence-refused", "guest=%s donor=%s status=%s", s->name, d->name,
+		 status_word(status));
+	counted_end(s, sd);
+}
+
+static int fence_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
+{
+	struct session *s = dop->session;
+	struct core_donor *d = dop->donor;
+	struct sdonor *sd = &s->sd[d->index];
+	struct memx_fenced f;
+
+	if (status == S_LOST)
+		return 0;
+	memset(&f, 0, sizeof(f));
+	if (head->len == sizeof(f))
+		memcpy(&f, body->data, sizeof(f));
+	else if (head->len || status == MEMX_S_OK)
+		return -EPROTO;
+	sd->fence_epoch = memx_le64(f.epoch);
+	if (status != MEMX_S_OK) {
+		fence_refused(s, d, status);
+		return 0;
+	}
+	sd->handle = memx_le32(f.session);
+	sd->held = memx_le32(f.extents);
+	sd->reserved = memx_le64(f.pages_reserved);
+	if (!sd->handle)
+		return -EPROTO;
+	if (s->state == SESSION_FREEING)
+		fence_detach(s, d);
+	else
+		listing_begin(s, d);
+	return 0;
+}
+
+static struct dop *session_dop(struct session *s, struct core_donor *d, u16 op, dop_done done)
+{
+	struct dop *dop = dop_new(d, op, DOP_CONTROL, done);
+
+	dop->session = s;
+	dop->epoch = s->epoch;
+	list_add_tail(&dop->in_session, &s->dops);
+	return dop;
+}
+
+static void fence_send(struct session *s, struct core_donor *d, dop_done done)
+{
+	struct memx_fence body = { .slots = memx_put_le32(s->slots), .extent_order = s->order };
+	struct dop *dop = session_dop(s, d, MEMX_OP_FENCE, done);
+	int i;
+
+	memcpy(body.vm, s->vm, sizeof(body.vm));
+	memcpy(body.session, s->id, sizeof(body.session));
+	for (i = 0; i < MEMX_MAX_LINEAGE; i++)
+		body.lineage[i] = memx_put_le64(s->lineage[i]);
+	if (s->state != SESSION_FREEING)
+		body.flags = MEMX_FENCE_CREATE;
+	s->sd[d->index].slots = s->slots;
+	memcpy(dop->small, &body, sizeof(body));
+	dop->small_len = sizeof(body);
+	donor_queue(dop);
+}
+
+void fence_open(struct session *s, struct core_donor *d)
+{
+	struct sdonor *sd = &s->sd[d->index];
+
+	sd->state = SD_FENCING;
+	sd->retained = false;
+	fence_send(s, d, fence_done);
+}
+
+static int resize_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
+{
+	(void)head;
+	(void)body;
+	if (status != MEMX_S_OK && status != S_LOST)
+		fence_refused(dop->session, dop->donor, status);
+	return 0;
+}
+
+/* The donor was fenced with the size that was asked for; it must know the one that was granted before anything is placed there. */
+void fence_resize(struct session *s, struct core_donor *d)
+{
+	if (s->sd[d->index].slots != s->slots)
+		fence_send(s, d, resize_done);
+}
+
+/* ---- comparing what is held ------------------------------------------------------------------------------------------------- */
+
+static struct replica *replica_of(struct extent *x, const struct core_donor *d)
+{
+	int i = placement_find(&x->cur, d);
+
+	return i < 0 ? NULL : &x->cur.r[i];
+}
+
+static void listing_end(struct session *s, struct core_donor *d)
+{
+	u32 i;
+
+	for (i = 0; i < s->extents; i++) {
+		struct replica *r = replica_of(&s->extent[i], d);
+
+		if (!r || r->seen || r->instance != d->instance)
+			continue;
+		if (!r->bad && r->state != MEMX_R_STALE)
+			core_say(s->core, CORE_LOG_WARN, "replica-missing", "guest=%s extent=%u donor=%s", s->name, i, d->name);
+		r->bad = true;
+	}
+	fence_ready(s, d);
+}
+
+static void listed(struct session *s, struct core_donor *d, u32 extent, u64 generation)
+{
+	struct extent *x;
+	struct replica *r;
+
+	if (extent >= s->extents)
+		return;
+	x = &s->extent[extent];
+	r = replica_of(x, d);
+	if (!r)
+		return;		/* RETAIN gives it back */
+	if (r->state != MEMX_R_STALE && generation < x->cur.generation)
+		return;		/* older than the record that the guest acknowledged: as good as missing */
+	if (generation - x->cur.generation < 1ULL << 32 && generation > x->gen_floor)
+		x->gen_floor = generation;
+	r->seen = generation <= x->gen_floor;
+}
+
+static int list_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body);
+
+static void list_ask(struct session *s, struct core_donor *d)
+{
+	struct dop *dop = session_dop(s, d, MEMX_OP_LIST, list_done);
+	struct {
+		struct memx_list list;
+		struct memx_extent_ref ref;
+	} ask = {
+		.list = { .session = memx_put_le32(s->sd[d->index].handle), .count = memx_put_le32(1) },
+		.ref = { .extent = memx_put_le32(s->sd[d->index].list_next) },
+	};
+
+	memcpy(dop->small, &ask, sizeof(ask));
+	dop->small_len = sizeof(ask);
+	donor_queue(dop);
+}
+
+static int list_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
+{
+	struct session *s = dop->session;
+	struct core_donor *d = dop->donor;
+	struct sdonor *sd = &s->sd[d->index];
+	struct memx_list list;
+	struct memx_extent_ref ref;
+	u32 i, count;
+
+	if (status == S_LOST)
+		return 0;
+	if (status != MEMX_S_OK) {
+		fence_refused(s, d, status);
+		return 0;
+	}
+	if (head->len < sizeof(list))
+		return -EPROTO;
+	memcpy(&list, body->data, sizeof(list));
+	count = memx_le32(list.count);
+	if (count > MEMX_MAX_EXTENTS || head->len != memx_list_len(count) || (!count && !(head->flags & MEMX_F_LAST)))
+		return -EPROTO;
+	for (i = 0; i < count; i++) {
+		memcpy(&ref, body->data + sizeof(list) + i * sizeof(ref), sizeof(ref));
+		if (memx_le32(ref.extent) < sd->list_next || memx_le32(ref.extent) == ~0U)
+			return -EPROTO;		/* not ascending: it would never end */
+		sd->list_next = memx_le32(ref.extent) + 1;
+		listed(s, d, memx_le32(ref.extent), memx_le64(ref.generation));
+	}
+	if (head->flags & MEMX_F_LAST)
+		listing_end(s, d);
+	else
+		list_ask(s, d);
+	return 0;
+}
+
+static void listing_begin(struct session *s, struct core_donor *d)
+{
+	struct sdonor *sd = &s->sd[d->index];
+	bool any = false;
+	u32 i;
+
+	for (i = 0; i < s->extents; i++) {
+		struct replica *r = replica_of(&s->extent[i], d);
+
+		if (r) {
+			r->seen = false;
+			any = true;
+		}
+	}
+	if (!any) {
+		fence_ready(s, d);
+		return;
+	}
+	sd->state = SD_LISTING;
+	sd->list_next = 0;
+	list_ask(s, d);
+}
+
+/* ---- ready ------------------------------------------------------------------------------------------------------------------ */
+
+static int reserve_silent(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
+{
+	(void)body;
+	if (status == S_LOST || status == MEMX_S_OK)
+		return 0;
+	if (head->len)
+		return -EPROTO;
+	/* What depends on it is refused as well, and looks for another donor. */
+	dop->session->sd[dop->donor->index].full_until = dop->session->core->now + 1000 * MS;
+	return 0;
+}
+
+void fence_reserve(struct session *s, struct core_donor *d, u64 pages, dop_done done)
+{
+	struct sdonor *sd = &s->sd[d->index];
+	struct dop *dop = session_dop(s, d, MEMX_OP_RESERVE, done ? done : reserve_silent);
+	struct memx_reserve body = { .session = memx_put_le32(sd->handle), .pages = memx_put_le64(pages) };
+
+	memcpy(dop->small, &body, sizeof(body));
+	dop->small_len = sizeof(body);
+	d->reserved += pages - sd->reserved;	/* until the next STAT tells */
+	sd->reserved = pages;
+	donor_queue(dop);
+}
+
+void fence_ready(struct session *s, struct core_donor *d)
+{
+	struct sdonor *sd = &s->sd[d->index];
+
+	sd->state = SD_READY;
+	counted_end(s, sd);
+	if (s->state != SESSION_ATTACHED)
+		return;
+	fence_resize(s, d);
+	if (sd->reserved < (u64)sd->placed << s->order)
+		fence_reserve(s, d, (u64)sd->placed << s->order, NULL);
+	fence_retain(s, d);
+	session_review_all(s);
+}
+
+static int retain_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
+{
+	struct session *s = dop->session;
+	struct memx_list list;
+
+	if (status != MEMX_S_OK || head->len < sizeof(list))
+		return 0;
+	memcpy(&list, body->data, sizeof(list));
+	if (!memx_le32(list.session))
+		return 0;
+	s->core->count.condemned += memx_le32(list.session);
+	core_say(s->core, CORE_LOG_NOTICE, "condemned", "guest=%s donor=%s extents=%u", s->name, dop->donor->name,
+		 memx_le32(list.session));
+	return 0;
+}
+
+/*
+ * Tells the donor all that the map of this epoch names there: what is older than the epoch and not among it may go. The record
+ * in effect and the one proposed both count.
+ */
+void fence_retain(struct session *s, struct core_donor *d)
+{
+	struct sdonor *sd = &s->sd[d->index];
+	u32 i = 0, n;
+	u16 flags = MEMX_F_FIRST;
+
+	if (sd->retained)
+		return;
+	sd->retained = true;
+	do {
+		struct rbuf *buf = rpool_get(d->pool, memx_list_len(MEMX_MAX_EXTENTS));
+		struct memx_list list = { .session = memx_put_le32(sd->handle) };
+		struct dop *dop;
+
+		if (!buf)
+			return;		/* without LAST nothing goes; the next connection or epoch tells it again */
+		for (n = 0; i < s->extents && n < MEMX_MAX_EXTENTS; i++) {
+			const struct extent *x = &s->extent[i];
+			struct memx_extent_ref ref = { .extent = memx_put_le32(i),
+						       .generation = memx_put_le64(x->cur.generation) };
+
+			if (placement_find(&x->cur, d) < 0 && placement_find(&x->next, d) < 0)
+				continue;
+			memcpy(buf->data + sizeof(list) + n++ * sizeof(ref), &ref, sizeof(ref));
+		}
+		if (i == s->extents)
+			flags |= MEMX_F_LAST;
+		list.count = memx_put_le32(n);
+		memcpy(buf->data, &list, sizeof(list));
+		dop = session_dop(s, d, MEMX_OP_RETAIN, retain_done);
+		dop->flags = flags;
+		dop->body = buf;
+		dop->body_len = memx_list_len(n);
+		donor_queue(dop);
+		flags = 0;
+	} while (i < s->extents);
+}
+
+/* ---- coming and going -------------------------------------------------------------------------------------------------------- */
+
+void fence_donor_down(struct session *s, struct core_donor *d)
+{
+	struct sdonor *sd = &s->sd[d->index];
+
+	sd->state = SD_NONE;
+	sd->handle = 0;
+	sd->retained = false;
+	counted_end(s, sd);
+	session_review_all(s);
+}
+
+void fence_donor_up(struct session *s, struct core_donor *d)
+{
+	if (s->state == SESSION_ATTACHED || (s->state == SESSION_ATTACHING && s->step > ATTACH_DONORS) ||
+	    (s->state == SESSION_FREEING && !s->sd[d->index].detached))
+		fence_open(s, d);
+	else if (s->state == SESSION_ATTACHING)
+		session_step(s);
+}
+
+static int detach_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
+{
+	(void)head;
+	(void)body;
+	if (status == S_LOST)
+		return 0;
+	dop->session->sd[dop->donor->index].state = SD_NONE;
+	detached(dop->session, dop->donor);
+	return 0;
+}
+
+void fence_detach(struct session *s, struct core_donor *d)
+{
+	struct dop *dop = session_dop(s, d, MEMX_OP_DETACH, detach_done);
+	struct memx_list body = { .session = memx_put_le32(s->sd[d->index].handle) };
+
+	memcpy(dop->small, &body, sizeof(body));
+	dop->small_len = sizeof(body);
+	donor_queue(dop);
+}

@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * fetch.c - FETCH: the quickest copy that is right.
+ *
+ * A request is asked of the live replica with the lowest smoothed latency. Every page that comes is verified against the version
+ * asked for and its check; what fails is asked of the next replica, page by page: live ones first, then syncing ones, at last
+ * stale ones, where a matching version makes the page good. Nothing is believed because of who sent it.
+ *
+ * A late answer (later than mean + 4 deviations of that donor) lets the next replica be asked beside the first: whoever brings a
+ * page first wins. Hedges have a budget per donor, five in a hundred, so that a slow cluster is not made slower by them.
+ *
+ * Where no replica is left to ask, but a live one is merely away, the request waits in its extent until that one is back or the
+ * record has changed. Otherwise each page that nobody had gets the status that says most about why.
+ */
+#include "internal.h"
+
+enum {
+	HEDGE_EARNED	= 5,		/* hundredths per fetch */
+	HEDGE_COST	= 100,
+	HEDGE_MAX	= 1000,
+	EXPLORE		= 64,		/* one in so many fetches goes to another replica than the quickest, to know it */
+};
+
+static const struct memx_want *wants(const struct greq *req)
+{
+	return (const struct memx_want *)(req->body->data + MEMX_IO_LEN);
+}
+
+/* ---- the answer to the guest --------------------------------------------------------------------------------------------------- */
+
+/* Donors that still owe an answer when others have given it: it took them at least so long. */
+static void late_ones(struct greq *req)
+{
+	struct list *pos;
+
+	list_for_each(pos, &req->dops) {
+		struct dop *dop = list_entry(pos, struct dop, in_req);
+
+		if (dop->sent)
+			donor_latency(dop->donor, req->link->core->now - dop->sent_at);
+	}
+}
+
+static void fetch_finish(struct greq *req)
+{
+	struct extent *x = req->extent;
+	struct relay_core *core = req->link->core;
+	struct memx_io io = {
+		.extent = memx_put_le32(x->index), .generation = memx_put_le64(x->cur.generation),
+		.count = memx_put_le16(req->count),
+	};
+	struct memx_page page[MEMX_MAX_PAGES];
+	struct core_seg seg[2 + MEMX_MAX_PAGES] = { { .base = &io, .len = sizeof(io) } };
+	u32 i, n = 1, good = 0, same = 0, status;
+
+	memset(page, 0, sizeof(page[0]) * req->count);
+	seg[n++] = (struct core_seg){ .base = page, .len = req->count * (u32)sizeof(page[0]) };
+	for (i = 0; i < req->count; i++) {
+		struct rbuf *buf = req->got[i].buf;
+
+		same += req->status[i] == req->status[0];
+		if (buf) {
+			memcpy(&page[i], buf->data + req->got[i].desc, sizeof(page[i]));
+			seg[n++] = (struct core_seg){ .base = buf->data + req->got[i].page, .len = MEMX_PAGE_SIZE, .buf = buf };
+			good++;
+		} else {
+			page[i].status = memx_put_le32(req->status[i]);
+		}
+		page[i].slot = wants(req)[i].slot;
+	}
+	status = same == req->count ? req->status[0] : MEMX_S_PARTIAL;
+	if (!good && status != MEMX_S_PARTIAL)
+		n = 1;
+	core->count.fetches += good;
+	core->count.fetch_errors += req->count - good;
+	x->s->fetches += good;
+	late_ones(req);
+	link_reply(req->link, req->lane, req->op, req->tag, x->s->epoch, status, seg, n);
+	greq_drop(req);
+}
+
+/* Pages that nobody brought get @status; those that came stay. */
+void fetch_fail(struct greq *req, u32 status)
+{
+	u32 i;
+
+	for (i = 0; i < req->count; i++)
+		if (!req->got[i].buf)
+			req->status[i] = (u8)status;
+	fetch_finish(req);
+}
+
+/* ---- the answers of donors ------------------------------------------------------------------------------------------------------- */
+
+/* The status that says most: damage, then a wrong version, then absence, then anything else. */
+static void note(struct greq *req, u32 mask, u32 status)
+{
+	static const u8 rank[MEMX_S_COUNT] = { [MEMX_S_CORRUPT] = 4, [MEMX_S_VERSION] = 3, [MEMX_S_ABSENT] = 2, [MEMX_S_IO] = 1 };
+
+	for (mask &= req->todo; mask; mask &= mask - 1) {
+		u8 *have = &req->status[__builtin_ctz(mask)];
+
+		if (*have == MEMX_S_OK || rank[status] > rank[*have])
+			*have = rank[status] ? (u8)status : MEMX_S_IO;
+	}
+}
+
+static bool page_good(const struct greq *req, u32 i, const struct memx_page *page, const void *bytes)
+{
+	const struct memx_trailer *t = &page->trailer;
+
+	if (t->version != wants(req)[i].version)
+		return false;
+	return memx_le32(t->flags) & MEMX_T_SEALED ||
+	       memx_check(req->extent->s->seed, memx_le32(page->slot), memx_le64(t->version), bytes) == memx_le64(t->check);
+}
+
+/* The pages of an answer. -EPROTO: it does not have the shape that it claims. */
+static int take_pages(struct dop *dop, const struct memx_head *head, struct rbuf *body)
+{
+	struct greq *req = dop->req;
+	u32 count = (u32)__builtin_popcount(dop->mask), mask, k = 0, at, slots[MEMX_MAX_PAGES];
+	const struct memx_page *page = (const struct memx_page *)(body->data + MEMX_IO_LEN);
+
+	for (mask = dop->mask; mask; mask &= mask - 1)
+		slots[k++] = memx_le32(wants(req)[__builtin_ctz(mask)].slot);
+	if (memx_check_fetched(head, page, slots, count) < 0)
+		return -EPROTO;
+	at = MEMX_IO_LEN + count * (u32)sizeof(*page);
+	for (mask = dop->mask, k = 0; mask; mask &= mask - 1, k++) {
+		u32 i = (u32)__builtin_ctz(mask), status = memx_status_known(memx_le32(page[k].status));
+
+		if (status != MEMX_S_OK) {
+			note(req, 1U << i, status);
+			continue;
+		}
+		if (req->todo & 1U << i) {
+			if (page_good(req, i, &page[k], body->data + at)) {
+				req->got[i].buf = rbuf_get(body);
+				req->got[i].desc = MEMX_IO_LEN + k * (u32)sizeof(*page);
+				req->got[i].page = at;
+				req->status[i] = MEMX_S_OK;
+				req->todo &= ~(1U << i);
+				dop->donor->fetches++;
+			} else {
+				dop->donor->core->count.bad_pages++;
+				core_say(dop->donor->core, CORE_LOG_ERR, "bad-page", "guest=%s donor=%s slot=%u", req->extent->s->name,
+					 dop->donor->name, slots[k]);
+				note(req, 1U << i, MEMX_S_CORRUPT);
+			}
+		}
+		at += MEMX_PAGE_SIZE;
+	}
+	return 0;
+}
+
+static void whole_error(struct dop *dop, u32 status, u64 generation)
+{
+	struct greq *req = dop->req;
+	struct extent *x = req->extent;
+	struct core_donor *d = dop->donor;
+	int i = placement_find(&x->cur, d);
+
+	note(req, dop->mask, status);
+	switch (status) {
+	case MEMX_S_FENCED:
+	case MEMX_S_SUPERSEDED:
+		session_fenced(x->s, d, status);
+		break;
+	case MEMX_S_UNKNOWN:
+	case MEMX_S_NOFENCE:
+		req->tried &= ~bit64(d->index);
+		if (x->s->sd[d->index].state == SD_READY)
+			fence_open(x->s, d);
+		break;
+	case MEMX_S_ABSENT:
+		if (!generation && i >= 0 && x->cur.r[i].state != MEMX_R_STALE)
+			extent_replica_failed(x, d, status);	/* it does not even hold the extent */
+		break;
+	default:
+		break;
+	}
+}
+
+static int fetch_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
+{
+	struct greq *req = dop->req;
+	struct core_donor *d = dop->donor;
+	struct core_counters *count = &d->core->count;
+	struct memx_io io = { 0 };
+	bool whole;
+
+	list_del(&dop->in_req);
+	req->out &= ~bit64(d->index);
+	if (status == S_LOST) {
+		req->tried &= ~bit64(d->index);
+		fetch_go(req);
+		return 0;
+	}
+	donor_latency(d, d->core->now - dop->sent_at);
+	whole = status != MEMX_S_OK && status != MEMX_S_PARTIAL;
+	if (head->len >= sizeof(io)) {
+		memcpy(&io, body->data, sizeof(io));
+		if (memx_check_io_reply(head, &io, req->extent->index, (u32)__builtin_popcount(dop->mask)))
+			goto broken;
+	} else if (head->len || !whole) {
+		goto broken;
+	}
+	if (whole)
+		whole_error(dop, status, memx_le64(io.generation));
+	else if (take_pages(dop, head, body))
+		goto broken;
+	if (req->todo) {
+		if (!req->out)
+			count->fetch_retries += (u32)__builtin_popcount(req->todo);
+		fetch_go(req);
+	} else {
+		count->hedges_won += dop->hedge;
+		fetch_finish(req);
+	}
+	return 0;
+broken:
+	req->tried &= ~bit64(d->index);	/* its connection goes; what it answers on the next one may be better */
+	fetch_go(req);
+	return -EPROTO;
+}
+
+/* ---- out to the donors ------------------------------------------------------------------------------------------------------------ */
+
+/* The wants that @mask names. NULL: no room to write them down. */
+static struct rbuf *subset(const struct greq *req, struct core_donor *d, u32 mask)
+{
+	struct rbuf *buf = rpool_get(d->pool, MEMX_MAX_PAGES * sizeof(struct memx_want));
+	struct memx_want *to;
+
+	if (!buf)
+		return NULL;
+	for (to = (struct memx_want *)buf->data; mask; mask &= mask - 1)
+		*to++ = wants(req)[__builtin_ctz(mask)];
+	return buf;
+}
+
+static bool fetch_ask(struct greq *req, struct core_donor *d, bool hedge)
+{
+	struct extent *x = req->extent;
+	struct relay_core *core = d->core;
+	u32 count = (u32)__builtin_popcount(req->todo);
+	struct memx_io io = { .extent = memx_put_le32(x->index), .count = memx_put_le16((u16)count) };
+	bool whole = count == req->count;
+	struct rbuf *body = whole ? rbuf_get(req->body) : subset(req, d, req->todo);
+	struct dop *dop;
+
+	if (!body)
+		return false;
+	dop = dop_new(d, MEMX_OP_FETCH, DOP_FETCH, fetch_done);
+	memcpy(dop->small, &io, sizeof(io));
+	dop->small_len = sizeof(io);
+	dop->body = body;
+	dop->body_off = whole ? MEMX_IO_LEN : 0;
+	dop->body_len = count * (u32)sizeof(struct memx_want);
+	dop->session = x->s;
+	dop->extent = x;
+	dop->req = req;
+	dop->epoch = x->s->epoch;
+	dop->mask = req->todo;
+	dop->hedge = hedge;
+	list_add_tail(&dop->in_session, &x->s->dops);
+	list_add_tail(&dop->in_req, &req->dops);
+	req->tried |= bit64(d->index);
+	req->out |= bit64(d->index);
+	if (!hedge && d->hedge_budget < HEDGE_MAX)
+		d->hedge_budget += HEDGE_EARNED;
+	req->hedge_at = core->now + donor_hedge_delay(d);
+	core_want_tick(core, req->hedge_at);
+	if (list_empty(&req->in_fetching))
+		list_add_tail(&req->in_fetching, &core->fetching);
+	donor_queue(dop);
+	return true;
+}
+
+/* The quickest usable replica in @state that was not tried. */
+static struct core_donor *quickest(const struct greq *req, u8 state)
+{
+	const struct extent *x = req->extent;
+	struct core_donor *best = NULL;
+	u64 not = req->tried | req->out;
+	u8 i, n = 0;
+
+	for (i = 0; i < x->cur.n; i++) {
+		const struct replica *r = &x->cur.r[i];
+
+		if (r->state != state || !replica_usable(x->s, r) || not & bit64(r->donor->index))
+			continue;
+		n++;
+		if (!best || r->donor->lat_ns < best->lat_ns)
+			best = r->donor;
+	}
+	if (n > 1 && core_random(x->s->core) % EXPLORE == 0)
+		for (i = 0; i < x->cur.n; i++)
+			if (x->cur.r[i].state == state && x->cur.r[i].donor != best && replica_usable(x->s, &x->cur.r[i]) &&
+			    !(not & bit64(x->cur.r[i].donor->index)))
+				return x->cur.r[i].donor;
+	return best;
+}
+
+/* Is there a live copy that was not tried and may come back? */
+static bool one_is_away(const struct greq *req)
+{
+	const struct extent *x = req->extent;
+	u8 i;
+
+	for (i = 0; i < x->cur.n; i++) {
+		const struct replica *r = &x->cur.r[i];
+
+		if (r->state == MEMX_R_LIVE && !replica_gone(r) && !(r->donor && req->tried & bit64(r->donor->index)))
+			return true;
+	}
+	return false;
+}
+
+void fetch_go(struct greq *req)
+{
+	static const u8 order[] = { MEMX_R_LIVE, MEMX_R_SYNCING, MEMX_R_STALE };
+	struct core_donor *d;
+	u32 i;
+
+	if (req->out)		/* somebody is asked for these pages already */
+		return;
+	for (i = 0; i < sizeof(order); i++) {
+		if (i == 2 && one_is_away(req))
+			break;		/* the last resort is not for those who only have to wait */
+		d = quickest(req, order[i]);
+		if (d && fetch_ask(req, d, false))
+			return;
+	}
+	if (one_is_away(req)) {
+		list_del(&req->in_fetching);
+		list_del(&req->in_extent);
+		list_add_tail(&req->in_extent, &req->extent->fetches);
+		return;
+	}
+	note(req, req->todo, MEMX_S_IO);
+	fetch_finish(req);
+}
+
+/* ---- hedging ------------------------------------------------------------------------------------------------------------------------ */
+
+void fetch_tick(struct relay_core *core)
+{
+	struct list *pos, *tmp;
+
+	list_for_each_safe(pos, tmp, &core->fetching) {
+		struct greq *req = list_entry(pos, struct greq, in_fetching);
+		struct core_donor *d;
+
+		if (req->hedged || !req->out)
+			continue;
+		if (core->now < req->hedge_at) {
+			core_want_tick(core, req->hedge_at);
+			continue;
+		}
+		d = quickest(req, MEMX_R_LIVE);
+		if (!d || d->hedge_budget < HEDGE_COST)
+			continue;
+		d->hedge_budget -= HEDGE_COST;
+		if (fetch_ask(req, d, true)) {
+			req->hedged = true;
+			core->count.hedges++;
+		}
+	}
+}
+
+/* ---- in from the guest ---------------------------------------------------------------------------------------------------------------- */
+
+void fetch_frame(struct core_link *link, unsigned int lane, const struct memx_head *head, struct rbuf *body)
+{
+	struct session *s = link->session;
+	const struct memx_io *io = body ? (const struct memx_io *)body->data : NULL;
+	int count = head->len < MEMX_IO_LEN ? -EINVAL : memx_check_io(head, io, MEMX_MAX_PAGES);
+	struct greq *req;
+
+	if (count <= 0 || memx_check_wants((const struct memx_want *)(io + 1), (u32)count, memx_le32(io->extent), s->order,
+					   s->slots)) {
+		link_violation(link, lane, "malformed fetch");
+		return;
+	}
+	req = greq_new(link, lane, head, body, (u32)count);
+	req->extent = &s->extent[memx_le32(io->extent)];
+	req->todo = count == 32 ? ~0U : (1U << count) - 1;
+	if (!req->extent->cur.generation)
+		fetch_fail(req, MEMX_S_ABSENT);
+	else
+		fetch_go(req);
+}

@@ -1,0 +1,505 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * internal.h - the map of the relay's core.
+ *
+ * Everything belongs to one struct relay_core and to its one thread; there are no locks.
+ *
+ *	relay_core ── core_donor[]            one per configured donor: connection, queue, window, health
+ *	   │      └── dop[]                   requests to donors; a tag on the wire is an index into them
+ *	   ├── core_link ── lane[] ── rreq[]  a guest's channel; what the relay itself asked of the guest
+ *	   │        └── greq[]                requests of the guest that are not answered yet
+ *	   └── session ── sdonor[]            a swap area; its standing with each donor (fence, reservation)
+ *	            └── extent[]              placement: the record that the guest acknowledged, and the one proposed
+ *
+ * Events and work are kept apart. What arrives (frames, losses, time) changes the state of what it is about and marks what
+ * has to be looked at again; core_settle() then works through the marks until none is left, at the end of every entry
+ * point. So a link or donor that dies in the middle of a call is only marked, and nobody up the stack loses the ground.
+ *
+ * The life of a replicated request
+ *
+ * A STORE or DISCARD arrives, is copied once into a buffer of the guest's pool, checked, and put at the end of its extent's
+ * list of writes. If the extent has a record in effect and no change of it is under way, the request is sent to every live and
+ * syncing replica; the buffer is shared. Each answer marks the replica as done. With the last of them the guest is answered.
+ *
+ * If there is no record yet, or a replica cannot be reached while another live one can, the extent changes its record first:
+ *
+ *	state		what happened				next state	what is done
+ *	NONE		a write came				PLACING		donors chosen, PLACE to each
+ *	STEADY		a replica was lost, or repair asked	PLACING		lost one stale, replacement syncing, PLACE to each
+ *	PLACING		all placed				RECORDING	RECORD to the guest
+ *	PLACING		a donor refused or was lost		PLACING		proposed again without it, higher generation
+ *	PLACING		nobody is left to ask			NONE, STEADY	no room: writes fail; nobody reachable: they wait
+ *	RECORDING	the guest acknowledged			STEADY		old holders freed, writes sent to who lacks them
+ *
+ * Writes wait while the state is PLACING or RECORDING, because donors refuse any generation but the one they hold. A write that
+ * one donor had already confirmed is not sent there again. Fetches go on throughout: any live replica of the record in effect
+ * may answer, since donors accept a fetch of a higher generation than theirs.
+ *
+ * The last live replica is never dropped: where none is reachable, requests stay in the extent's lists until one is.
+ */
+#ifndef MEMX_RELAY_INTERNAL_H
+#define MEMX_RELAY_INTERNAL_H
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <memx/check.h>
+#include <memx/codec.h>
+
+#include "core.h"
+#include "list.h"
+
+#define MS 1000000ULL
+#define NEVER (~0ULL)
+
+enum {
+	LINK_LANE_REQUESTS	= 256,	/* unanswered on one lane, all kinds */
+	LINK_LANE_PAGES		= 2048,	/* pages in them, at most; less where staging is small */
+	LINK_MAX_SESSIONS	= 8,	/* of one guest that wait to be freed at donors that are away */
+	SESSION_MAX_CHANGES	= 64,	/* extents of one session that change their record at once, urgent ones apart */
+	DONOR_MAX_RETRIES	= 3,	/* of a store that a donor found damaged on arrival */
+	RETRY_MS		= 1000,	/* after a refused attach */
+
+	S_LOST			= MEMX_S_COUNT,	/* not from the wire: the connection went before the answer came */
+};
+
+/* ---- buffers (rbuf.c) ------------------------------------------------------------------------------------------------- */
+
+struct rpool *rpool_new(u64 limit);
+void rpool_close(struct rpool *pool);		/* goes with its last buffer */
+struct rbuf *rpool_get(struct rpool *pool, u32 len);	/* NULL: the limit is reached */
+u64 rpool_used(const struct rpool *pool);
+u32 rpool_cost(u32 len);			/* what a buffer of that length counts */
+
+void *core_zalloc(size_t size);			/* aborts when there is no memory: a relay may die at any instruction */
+
+/* ---- requests to donors (tags.c) ---------------------------------------------------------------------------------------- */
+
+enum dop_class {		/* in this order they leave */
+	DOP_CONTROL,
+	DOP_FETCH,
+	DOP_STORE,
+	DOP_REPAIR,
+	DOP_CLASSES
+};
+
+struct dop;
+
+/*
+ * The answer to a request. @status: from the wire, known; or S_LOST, then @head is NULL. @body as long as head->len, NULL if
+ * empty; take a reference to keep it. A negative return: the donor broke the protocol, its connection is closed.
+ */
+typedef int (*dop_done)(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body);
+
+struct dop {
+	struct list in_donor;		/* queued or sent */
+	struct list in_session;
+	struct list in_req;
+	struct core_donor *donor;
+	struct session *session;	/* NULL: none */
+	struct extent *extent;
+	struct greq *req;
+	struct repair *repair;
+	dop_done done;			/* NULL: cancelled, the answer is thrown away */
+	u64 tag;			/* 0: free */
+	u64 epoch;
+	u64 sent_at;
+	struct rbuf *body;		/* follows small[] */
+	u32 body_off, body_len;
+	u32 mask;			/* FETCH: pages of the request that this asks for */
+	u32 weight;			/* bytes in the donor's window */
+	u16 op, flags;
+	u8 class;
+	bool sent, hedge;
+	u16 small_len;
+	u8 small[160];			/* fixed part of the body */
+};
+
+struct dop *dop_new(struct core_donor *donor, u16 op, enum dop_class class, dop_done done);
+void dop_free(struct dop *dop);
+void dop_cancel(struct dop *dop);	/* nobody waits for the answer any more */
+struct dop *dop_find(struct relay_core *core, u64 tag);
+
+/* ---- donors (donor.c) --------------------------------------------------------------------------------------------------- */
+
+struct core_donor {
+	struct relay_core *core;
+	char name[CORE_NAME_LEN];
+	void *cookie;
+	u32 index;			/* in core->donor[] */
+	u8 id[16];
+	u64 instance;
+	bool known;			/* id was learned once */
+	bool up;			/* a connection stands */
+	bool hello;			/* and said who it is */
+	bool stat;			/* and what it has */
+	bool tried;			/* at least one attempt to connect ended, or an hello came */
+	bool leaving, duplicate, draining;
+	bool dying;			/* marked for donor_teardown() */
+	bool dead;			/* away for so long that everything there is rebuilt */
+	char reason[96];
+	char domain[MEMX_LABEL_LEN + 1];
+	struct memx_stat last_stat;
+	u64 total, reserved;		/* pages; reserved follows our own requests between two STATs */
+	struct list queue[DOP_CLASSES];
+	struct list sent;
+	u64 window_bytes;		/* of stores that are sent and unanswered */
+	u32 window_requests;
+	u32 unanswered;
+	struct list in_dying, in_pump;
+	struct rpool *pool;		/* bodies that are nobody's in particular */
+	u64 last_rx, up_at, down_at;
+	u64 stat_at;			/* next heartbeat */
+	bool stat_out;
+	u64 lat_ns, lat_dev_ns;		/* of fetches: smoothed mean and deviation (RFC 6298's estimator) */
+	u64 hedge_budget;		/* hundredths of a hedge */
+	u64 stores, fetches, losses;
+};
+
+struct core_donor *donor_by_id(struct relay_core *core, const u8 id[16]);
+void donor_queue(struct dop *dop);		/* leaves when settled, in the order of its class */
+void donor_fail(struct core_donor *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void donor_violation(struct core_donor *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void donor_teardown(struct core_donor *d);
+void donor_pump(struct core_donor *d);
+void donor_tick(struct core_donor *d);
+bool donor_ok(const struct core_donor *d);	/* serves */
+bool donor_takes(const struct core_donor *d);	/* takes new extents */
+u64 donor_free_pages(const struct core_donor *d);	/* not reserved by anybody */
+bool donor_same_domain(const struct core_donor *a, const struct core_donor *b);
+void donor_destroy(struct core_donor *d);
+enum core_donor_state donor_state(const struct core_donor *d);
+u64 donor_hedge_delay(const struct core_donor *d);
+void donor_latency(struct core_donor *d, u64 ns);
+
+/* ---- placement (place.c) ------------------------------------------------------------------------------------------------ */
+
+struct replica {
+	struct core_donor *donor;	/* NULL: not known here (yet) */
+	u8 id[16];
+	u64 instance;
+	u8 state;			/* enum memx_replica_state */
+	bool bad;			/* its donor said that it has not got what it should have */
+	bool seen;			/* named in the listing that is being read */
+};
+
+struct placement {
+	u64 generation;			/* 0: none */
+	u8 n;
+	struct replica r[MEMX_MAX_REPLICAS];
+};
+
+void placement_from_wire(struct relay_core *core, struct placement *p, const struct memx_record *rec);
+void placement_to_wire(const struct placement *p, u32 extent, struct memx_record *rec);
+int placement_find(const struct placement *p, const struct core_donor *d);	/* index or -1 */
+void placement_remove(struct placement *p, int i);
+unsigned int placement_count(const struct placement *p, u8 state);
+
+/* A donor for one more copy of @x beside those in @p, never one whose bit is in @not; NULL: none has room. */
+struct core_donor *place_choose(struct extent *x, const struct placement *p, u64 not);
+
+/* ---- admission (admit.c): arithmetic only --------------------------------------------------------------------------------- */
+
+struct admit_donor {
+	u32 cap;		/* extents that this session may have here, its own reservation included */
+	u32 placed;		/* that it has here already */
+	u32 held;		/* that are reserved for it here now */
+	u32 group;		/* failure domain */
+	u32 alloc;		/* result */
+};
+
+u32 admit_largest(const struct admit_donor *d, unsigned int n, u32 want, unsigned int replicas);
+bool admit_spread(struct admit_donor *d, unsigned int n, u32 extents, unsigned int replicas);
+bool admit_headroom(const struct admit_donor *d, unsigned int n, const u64 *free_after, const u64 *reserved_after,
+		    unsigned int replicas);
+
+/* ---- extents (extent.c, change.c) --------------------------------------------------------------------------------------- */
+
+enum extent_state {
+	X_NONE,			/* no record */
+	X_STEADY,		/* the record in effect is what donors hold */
+	X_PLACING,		/* donors are asked to hold the proposed one */
+	X_RECORDING,		/* the guest is asked to acknowledge it */
+};
+
+struct extent {
+	struct session *s;
+	u32 index;
+	u8 state;
+	bool urgent;			/* a change is wanted even where nothing waits for it */
+	bool want_more;			/* repair wants another copy */
+	bool no_room;			/* said that no donor has room for one */
+	bool lost;			/* counted in extents_lost */
+	struct placement cur;		/* acknowledged by the guest */
+	struct placement next;		/* proposed */
+	u64 gen_floor;			/* highest generation that was ever proposed or seen */
+	u64 touched;			/* donors (by index) that may hold something that cur does not name */
+	u64 refused;			/* donors that refused in this change */
+	u32 pending;			/* PLACE unanswered */
+	bool place_failed;
+	struct list writes;		/* stores and discards, in the order they came */
+	struct list fetches;		/* waiting for a replica to be reachable */
+	struct list in_review, in_later, in_record;
+	u64 retry_at;
+	struct repair *repair;
+};
+
+void extent_init(struct extent *x, struct session *s, u32 index);
+void extent_review(struct extent *x);		/* marks; extent_work() runs when settled */
+void extent_work(struct extent *x);
+void extent_replica_failed(struct extent *x, struct core_donor *d, u32 status);
+void extent_record_acked(struct extent *x);
+void extent_free_touched(struct extent *x);
+void extent_later(struct extent *x);
+bool replica_usable(const struct session *s, const struct replica *r);
+bool replica_gone(const struct replica *r);	/* its bytes exist no longer */
+bool extent_degraded(const struct extent *x);
+bool extent_waiting(const struct extent *x);
+u64 extent_fetch_generation(const struct extent *x);
+
+/* ---- sessions (session.c), fences (fence.c) ------------------------------------------------------------------------------- */
+
+enum sd_state {
+	SD_NONE,		/* nothing confirmed */
+	SD_FENCING,
+	SD_LISTING,
+	SD_READY,		/* fenced at the session's epoch, holdings compared */
+	SD_REFUSED,		/* the donor said no; .status says why */
+};
+
+struct sdonor {
+	u8 state;
+	u8 status;		/* of the refusal */
+	bool detached;		/* freeing: confirmed */
+	bool retained;
+	bool counted;		/* in session->attach_pending */
+	u32 handle;
+	u32 held;		/* extents, by the donor's word */
+	u32 placed;		/* extents of which cur or next has a copy here */
+	u64 reserved;		/* pages */
+	u64 full_until;		/* said no room: not asked again until then */
+	u32 list_next;		/* LISTING: first extent not heard of yet */
+	u32 fallback;		/* extents reserved before a RESERVE that may be refused */
+	u64 fence_epoch;	/* what the donor told with a refusal */
+	u32 slots;		/* size that it was told */
+};
+
+enum session_state {
+	SESSION_ATTACHING,
+	SESSION_ATTACHED,
+	SESSION_ALONE,		/* no relay link; kept for its guest to come back */
+	SESSION_FREEING,	/* donors are told to free it */
+};
+
+enum attach_step {
+	ATTACH_DONORS,		/* until every configured donor was tried */
+	ATTACH_FENCE,
+	ATTACH_RESERVE,
+};
+
+struct session {
+	struct relay_core *core;
+	struct list in_core, in_step;
+	struct core_link *link;
+	u8 vm[16], id[16];
+	char name[CORE_NAME_LEN];
+	u64 epoch;
+	u64 lineage[MEMX_MAX_LINEAGE];
+	u64 seed;
+	u8 state, step;
+	bool frozen;
+	u32 slots;		/* wanted, then granted */
+	u32 extents;		/* number of them in .extent */
+	u8 order, replicas;
+	struct extent *extent;
+	struct sdonor sd[CORE_MAX_DONORS];
+	struct list dops;
+	struct list later;	/* extents whose change waits for its turn */
+	u32 changing;
+	u32 attach_pending;
+	u32 attach_rounds, attach_step_tries;
+	u64 attach_until;
+	u64 placed;		/* extents with a record */
+	u64 since, stores, fetches, discards;
+	u32 repairing;
+	u32 repair_next;
+	u32 max_cap[CORE_MAX_DONORS];	/* admission: lowered by refusals of RESERVE */
+};
+
+struct session *session_find(struct relay_core *core, const u8 vm[16], const u8 id[16]);
+struct session *session_new(struct core_link *link, const struct memx_attach *a, u64 epoch, u32 slots, u8 order);
+void session_halt(struct session *s);		/* lets go of link, extents and requests */
+void session_destroy(struct session *s);
+void session_free_start(struct session *s);	/* donors free it */
+void session_fenced(struct session *s, struct core_donor *d, u32 status);
+void session_step(struct session *s);		/* marks for attach_work() */
+void session_review_all(struct session *s);
+void session_conditions(const struct session *s, u32 *placed, u32 *degraded, u32 *waiting);
+
+void fence_open(struct session *s, struct core_donor *d);
+void fence_ready(struct session *s, struct core_donor *d);
+void fence_retain(struct session *s, struct core_donor *d);
+void fence_donor_down(struct session *s, struct core_donor *d);
+void fence_donor_up(struct session *s, struct core_donor *d);
+void fence_resize(struct session *s, struct core_donor *d);
+void fence_detach(struct session *s, struct core_donor *d);
+void fence_reserve(struct session *s, struct core_donor *d, u64 pages, dop_done done);
+
+void attach_frame(struct core_link *link, unsigned int lane, const struct memx_head *head, struct rbuf *body);
+void attach_map(struct core_link *link, const struct memx_head *head, struct rbuf *body);
+void attach_work(struct session *s);
+void attach_refuse(struct core_link *link, u32 status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void detach_frame(struct core_link *link, unsigned int lane, const struct memx_head *head);
+void detach_answered(struct session *s);
+
+/* ---- guests (link.c) ---------------------------------------------------------------------------------------------------- */
+
+enum link_state {
+	LINK_HELLO,		/* lanes have not all said hello */
+	LINK_READY,		/* waiting for ATTACH */
+	LINK_MAPPING,		/* MAP frames come */
+	LINK_ATTACHING,
+	LINK_ATTACHED,
+	LINK_DETACHING,
+};
+
+/* A request of the guest. */
+struct greq {
+	struct list in_link;		/* busy or free */
+	struct list in_extent;		/* writes or waiting fetches */
+	struct list in_fetching;	/* core->fetching: fetches that a donor was asked for */
+	struct list dops;
+	struct core_link *link;
+	struct extent *extent;
+	struct rbuf *body;
+	u64 tag;
+	u64 at;				/* when it came */
+	u64 done, out;			/* donors by index: have it; are asked */
+	u64 tried;			/* FETCH: donors that were asked */
+	u64 hedge_at;
+	u32 cost;			/* of staging */
+	u32 todo;			/* FETCH: pages that nobody brought yet */
+	u16 op;
+	u8 lane, count, tries;
+	bool hedged;
+	u8 status[MEMX_MAX_PAGES];
+	struct {
+		struct rbuf *buf;
+		u32 desc, page;		/* offsets into buf */
+	} got[MEMX_MAX_PAGES];		/* FETCH */
+};
+
+/* What the relay asked of the guest on one lane. */
+struct rreq {
+	u64 tag;			/* 0: free */
+	u16 op;
+	u32 count;
+	struct extent *extent[MEMX_MAX_RECORDS];
+};
+
+struct lane {
+	u8 kind;
+	bool hello;
+	u32 requests, pages;		/* unanswered */
+	struct rreq asked[MEMX_RELAY_CREDITS];
+	struct list records;		/* extents whose record waits for its turn */
+};
+
+struct core_link {
+	struct relay_core *core;
+	struct list in_core, in_dying;
+	void *cookie;
+	struct core_guest_conf conf;
+	u8 state;
+	bool dying, told, dead;		/* marked; the edge knows; torn down, to be freed with the next tick */
+	u64 offer;
+	unsigned int lanes, stores, fetches;
+	struct lane lane[MEMX_MAX_LANES];
+	u8 store_lane[MEMX_MAX_LANES];
+	u32 lane_requests, lane_pages;
+	u64 next_tag;
+	u64 staged, staged_max;
+	struct rpool *pool, *fetch_pool;
+	struct greq *reqs;
+	struct list free, busy;
+	u32 unanswered;
+	struct session *session;
+	u32 map_left;			/* records still to come */
+	u64 attach_tag, detach_tag;
+	u8 attach_lane, detach_lane;
+	char reason[160];
+};
+
+void link_fail(struct core_link *link, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void link_violation(struct core_link *link, unsigned int lane, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void link_teardown(struct core_link *link);
+void link_destroy(struct core_link *link);
+void link_reply(struct core_link *link, unsigned int lane, u16 op, u64 tag, u64 epoch, u32 status,
+		const struct core_seg *segs, unsigned int nsegs);
+void link_record(struct extent *x);		/* asks the guest to acknowledge x->next */
+int link_ask(struct core_link *link, unsigned int lane, u16 op, u64 epoch, const void *body, u32 len, struct rreq **asked);
+
+/* Takes a reference to @body. */
+struct greq *greq_new(struct core_link *link, unsigned int lane, const struct memx_head *head, struct rbuf *body, u32 count);
+void greq_drop(struct greq *req);		/* gives everything back; no answer */
+
+/* ---- data (store.c, fetch.c) ---------------------------------------------------------------------------------------------- */
+
+void store_frame(struct core_link *link, unsigned int lane, const struct memx_head *head, struct rbuf *body);
+bool store_send(struct greq *req);		/* to who lacks it; false: somebody who must have it cannot be reached */
+void store_recall(struct extent *x);		/* takes back what is queued and not sent */
+void store_fail(struct greq *req, u32 status);	/* answers all pages with it */
+
+void fetch_frame(struct core_link *link, unsigned int lane, const struct memx_head *head, struct rbuf *body);
+void fetch_go(struct greq *req);
+void fetch_fail(struct greq *req, u32 status);
+void fetch_tick(struct relay_core *core);
+
+/* ---- repair (repair.c) ---------------------------------------------------------------------------------------------------- */
+
+void repair_tick(struct relay_core *core);
+void repair_cancel(struct extent *x);
+
+/* ---- the core (core.c) ---------------------------------------------------------------------------------------------------- */
+
+struct relay_core {
+	struct core_config cfg;
+	struct core_ops ops;
+	void *ctx;
+	u64 now;
+	struct core_counters count;
+	struct list links, sessions;
+	struct core_donor *donor[CORE_MAX_DONORS];
+	struct dop **dop_chunk;
+	u32 dop_chunks;
+	struct list dop_free;
+	u64 dop_serial;
+	u64 rng;
+	struct list dying_links, dying_donors, step, review, pump;	/* the marks */
+	struct list dead_links;
+	struct list fetching;
+	struct list retry;
+	bool draining;
+	bool settling;
+	u64 last_tick, judge_from, started;
+	u64 tick_at;			/* next wanted tick */
+	u64 repair_tokens, repair_at;
+	struct list repairs;
+	u32 repairing;
+};
+
+void core_enter(struct relay_core *core, u64 now);
+void core_settle(struct relay_core *core);
+void core_want_tick(struct relay_core *core, u64 at);
+u64 core_random(struct relay_core *core);
+void core_say(struct relay_core *core, enum core_log_level level, const char *event, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
+struct hexid { char s[33]; };
+struct hexid hexid(const u8 id[16]);		/* for logs */
+const char *status_word(u32 status);
+
+#define bit64(i) (1ULL << (i))
+
+#endif /* MEMX_RELAY_INTERNAL_H */

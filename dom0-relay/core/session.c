@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * session.c - swap areas that this relay knows: attached ones, those that wait for their guest to come back, and those that
+ * donors are being told to free.
+ *
+ *	ATTACHING  a guest handed its map over; donors are fenced and asked for room
+ *	ATTACHED   its requests are served
+ *	ALONE      its link is gone. Nothing is freed for that: the guest comes back, here or on another host, with its own map.
+ *	FREEING    detached by the guest, by an admin, or because its domain is gone for good: every donor gets a DETACH, also
+ *		   those that are away and come back later. Conditional on the epoch, as every free.
+ *
+ * Nothing here outlives the process, and nothing needs to: the map is the guest's, the pages are the donors'.
+ */
+#include "internal.h"
+
+struct session *session_find(struct relay_core *core, const u8 vm[16], const u8 id[16])
+{
+	struct list *pos;
+
+	list_for_each(pos, &core->sessions) {
+		struct session *s = list_entry(pos, struct session, in_core);
+
+		if (!memcmp(s->vm, vm, 16) && !memcmp(s->id, id, 16))
+			return s;
+	}
+	return NULL;
+}
+
+/* A session as the guest of @link describes it. It is not in the core's list yet: attach_map() puts it there. */
+struct session *session_new(struct core_link *link, const struct memx_attach *a, u64 epoch, u32 slots, u8 order)
+{
+	struct session *s = core_zalloc(sizeof(*s));
+	u32 i;
+
+	s->core = link->core;
+	s->link = link;
+	memcpy(s->vm, link->conf.vm, sizeof(s->vm));
+	memcpy(s->id, a->session, sizeof(s->id));
+	memcpy(s->name, link->conf.name, sizeof(s->name));
+	s->epoch = epoch;
+	for (i = 0; i < MEMX_MAX_LINEAGE; i++)
+		s->lineage[i] = memx_le64(a->lineage[i]);
+	s->seed = memx_session_seed(s->id);
+	s->frozen = memx_le16(a->flags) & MEMX_ATTACH_FROZEN;
+	s->order = order;
+	s->slots = slots;
+	s->extents = slots ? memx_extents(slots, order) : 0;
+	s->since = link->core->now;
+	list_init(&s->in_core);
+	list_init(&s->in_step);
+	list_init(&s->dops);
+	list_init(&s->later);
+	if (s->extents)
+		s->extent = core_zalloc(s->extents * sizeof(*s->extent));
+	for (i = 0; i < s->extents; i++)
+		extent_init(&s->extent[i], s, i);
+	memset(s->max_cap, 0xff, sizeof(s->max_cap));
+	return s;
+}
+
+static void forget_extents(struct session *s)
+{
+	u32 i;
+
+	for (i = 0; s->extent && i < s->extents; i++) {
+		struct extent *x = &s->extent[i];
+
+		repair_cancel(x);
+		list_del(&x->in_review);
+		list_del(&x->in_later);
+		list_del(&x->in_record);
+	}
+	free(s->extent);
+	s->extent = NULL;
+	s->changing = 0;
+	for (i = 0; i < CORE_MAX_DONORS; i++)
+		s->sd[i].placed = 0;
+}
+
+static void forget_asked(struct core_link *link)
+{
+	unsigned int l, i;
+
+	for (l = 0; l < link->lanes; l++)
+		for (i = 0; i < MEMX_RELAY_CREDITS; i++)
+			link->lane[l].asked[i].count = 0;
+}
+
+/* Lets go of the link, its requests and the map; what donors hold stays. */
+void session_halt(struct session *s)
+{
+	struct core_link *link = s->link;
+	struct list *pos, *tmp;
+	u32 i;
+
+	if (link) {
+		list_for_each_safe(pos, tmp, &link->busy)
+			greq_drop(list_entry(pos, struct greq, in_link));
+		forget_asked(link);
+		link->session = NULL;
+		s->link = NULL;
+	}
+	forget_extents(s);
+	while (!list_empty(&s->dops))
+		dop_cancel(list_first(&s->dops, struct dop, in_session));
+	for (i = 0; i < CORE_MAX_DONORS; i++) {
+		s->sd[i].counted = false;
+		if (s->sd[i].state == SD_FENCING || s->sd[i].state == SD_LISTING)
+			s->sd[i].state = SD_NONE;
+	}
+	s->attach_pending = 0;
+	list_del(&s->in_step);
+	s->since = s->core->now;
+	if (s->state != SESSION_FREEING)
+		s->state = SESSION_ALONE;
+}
+
+void session_destroy(struct session *s)
+{
+	session_halt(s);
+	list_del(&s->in_core);
+	free(s);
+}
+
+void session_step(struct session *s)
+{
+	if (list_empty(&s->in_step))
+		list_add_tail(&s->in_step, &s->core->step);
+}
+
+void session_review_all(struct session *s)
+{
+	u32 i;
+
+	if (s->state != SESSION_ATTACHED)
+		return;
+	for (i = 0; i < s->extents; i++)
+		if (s->extent[i].cur.generation || !list_empty(&s->extent[i].writes))
+			extent_review(&s->extent[i]);
+}
+
+/* A donor says that somebody with a newer epoch, or another copy of this guest, owns the session. */
+void session_fenced(struct session *s, struct core_donor *d, u32 status)
+{
+	struct relay_core *core = s->core;
+
+	core_say(core, CORE_LOG_WARN, "session-fenced", "guest=%s session=%s epoch=%llu donor=%s status=%s donor_epoch=%llu",
+		 s->name, hexid(s->id).s, (unsigned long long)s->epoch, d->name, status_word(status),
+		 (unsigned long long)s->sd[d->index].fence_epoch);
+	if (!s->link)
+		return;
+	if (s->state == SESSION_ATTACHING)
+		attach_refuse(s->link, status, "donor %s says %s", d->name, status == MEMX_S_SUPERSEDED ?
+			      "that another copy of this guest owns the session" : "that the session is fenced at a newer epoch");
+	else
+		link_fail(s->link, "donor %s says %s: the session is attached elsewhere", d->name, status_word(status));
+}
+
+/* ---- freeing --------------------------------------------------------------------------------------------------------------- */
+
+/* Too many that wait for donors which never come back: the oldest is given up. The donors' own quota accounting shows it. */
+static void limit_freeing(struct relay_core *core, const u8 vm[16])
+{
+	struct session *oldest = NULL;
+	struct list *pos;
+	u32 n = 0;
+
+	list_for_each(pos, &core->sessions) {
+		struct session *s = list_entry(pos, struct session, in_core);
+
+		if (s->state != SESSION_FREEING || s->link || memcmp(s->vm, vm, 16))
+			continue;
+		if (!n++)
+			oldest = s;
+	}
+	if (n <= LINK_MAX_SESSIONS)
+		return;
+	core_say(core, CORE_LOG_WARN, "session-forgotten", "guest=%s session=%s hint=\"donors that are away still hold it\"",
+		 oldest->name, hexid(oldest->id).s);
+	session_destroy(oldest);
+}
+
+void session_free_start(struct session *s)
+{
+	struct relay_core *core = s->core;
+	struct core_link *link = s->link;
+	u8 vm[16];
+	u32 i;
+
+	memcpy(vm, s->vm, sizeof(vm));
+	s->state = SESSION_FREEING;
+	session_halt(s);
+	if (link && link->state == LINK_DETACHING) {	/* it waits for the answer */
+		s->link = link;
+		link->session = s;
+	}
+	core_say(core, CORE_LOG_NOTICE, "session-free", "guest=%s session=%s epoch=%llu", s->name, hexid(s->id).s,
+		 (unsigned long long)s->epoch);
+	for (i = 0; i < CORE_MAX_DONORS; i++) {
+		struct core_donor *d = core->donor[i];
+
+		s->sd[i].detached = false;
+		if (!d || !donor_ok(d))
+			continue;
+		if (s->sd[i].state == SD_READY)
+			fence_detach(s, d);
+		else
+			fence_open(s, d);
+	}
+	session_step(s);
+	limit_freeing(core, vm);
+}
+
+void core_guest_gone(struct relay_core *core, const u8 vm[16], bool suspended, u64 now)
+{
+	struct list *pos, *tmp;
+
+	core_enter(core, now);
+	list_for_each_safe(pos, tmp, &core->links) {
+		struct core_link *link = list_entry(pos, struct core_link, in_core);
+
+		if (!memcmp(link->conf.vm, vm, 16))
+			link_fail(link, "the domain is gone");
+	}
+	core_settle(core);
+again:
+	list_for_each(pos, &core->sessions) {
+		struct session *s = list_entry(pos, struct session, in_core);
+
+		if (memcmp(s->vm, vm, 16) || s->state == SESSION_FREEING)
+			continue;
+		if (suspended) {
+			core_say(core, CORE_LOG_NOTICE, "session-kept", "guest=%s session=%s why=\"its domain was suspended\"",
+				 s->name, hexid(s->id).s);
+			continue;
+		}
+		core->count.sessions_freed++;
+		session_free_start(s);
+		goto again;		/* the list may have lost others, too */
+	}
+	core_settle(core);
+}
+
+int core_session_free(struct relay_core *core, const u8 vm[16], const u8 session[16], bool force, u64 now)
+{
+	struct session *s;
+
+	core_enter(core, now);
+	s = session_find(core, vm, session);
+	if (!s)
+		return -ENOENT;
+	if (s->link) {
+		if (!force)
+			return -EBUSY;
+		link_fail(s->link, "its session is freed by an admin");
+		core_settle(core);
+		s = session_find(core, vm, session);
+	}
+	if (s && s->state != SESSION_FREEING) {
+		core->count.sessions_freed++;
+		session_free_start(s);
+	}
+	core_settle(core);
+	return 0;
+}
+
+void core_guest_conf_changed(struct relay_core *core, const struct core_guest_conf *conf, u64 now)
+{
+	struct list *pos;
+
+	core_enter(core, now);
+	list_for_each(pos, &core->links) {
+		struct core_link *link = list_entry(pos, struct core_link, in_core);
+
+		if (!memcmp(link->conf.vm, conf->vm, sizeof(conf->vm)))
+			link->conf = *conf;
+	}
+	core_settle(core);
+}
+
+void session_conditions(const struct session *s, u32 *placed, u32 *degraded, u32 *waiting)
+{
+	u32 i;
+
+	*placed = 0;
+	*degraded = 0;
+	*waiting = 0;
+	for (i = 0; s->extent && i < s->extents; i++) {
+		const struct extent *x = &s->extent[i];
+
+		if (!x->cur.generation)
+			continue;
+		++*placed;
+		*degraded += extent_degraded(x);
+		*waiting += extent_waiting(x);
+	}
+}

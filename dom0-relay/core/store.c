@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * store.c - STORE and DISCARD: from the guest to every replica that must have it, and back.
+ *
+ * One staged copy serves the check, all replicas and every re-send. `done` and `out` say, per donor, who has it and who is asked;
+ * the request is finished when every live and syncing replica of the record in effect is in `done`. Donors know versions, so
+ * sending twice does no harm: an equal version is confirmed and nothing done, an older one is answered OLD.
+ *
+ *	answer of a donor		what it means for the replica	the page's status
+ *	OK				has it				as the others say
+ *	PARTIAL				has what is OK			per page, the worst of all replicas
+ *	OLD				has something newer		OLD: the guest knows whether that is so
+ *	NOSPACE				has it not, will not		NOSPACE: the write fails, the page stays in the guest
+ *	AGAIN, LIMIT			asked again a moment later	-
+ *	CORRUPT				damaged on the way: again	CORRUPT after three times
+ *	NOFENCE, UNKNOWN		fenced anew, asked again	-
+ *	FENCED, SUPERSEDED		this relay was left behind	- (the link is closed)
+ *	anything else			bad: dropped from the record	-
+ *	connection lost			asked again, or dropped		-
+ */
+#include "internal.h"
+
+static const struct memx_io *io_of(const struct rbuf *body)
+{
+	return (const struct memx_io *)body->data;
+}
+
+static u32 slot_of(const struct greq *req, u32 i)
+{
+	const void *list = req->body->data + MEMX_IO_LEN;
+
+	return req->op == MEMX_OP_STORE ? memx_le32(((const struct memx_page *)list)[i].slot) :
+					  memx_le32(((const struct memx_want *)list)[i].slot);
+}
+
+static u64 version_of(const struct greq *req, u32 i)
+{
+	const void *list = req->body->data + MEMX_IO_LEN;
+
+	return req->op == MEMX_OP_STORE ? memx_le64(((const struct memx_page *)list)[i].trailer.version) :
+					  memx_le64(((const struct memx_want *)list)[i].version);
+}
+
+/* ---- the answer to the guest ------------------------------------------------------------------------------------------------- */
+
+static void account(struct greq *req, u32 good)
+{
+	struct core_counters *c = &req->link->core->count;
+	struct session *s = req->extent->s;
+
+	if (req->op == MEMX_OP_STORE) {
+		c->stores += good;
+		c->store_errors += req->count - good;
+		s->stores += good;
+	} else {
+		c->discards += good;
+		c->discard_errors += req->count - good;
+		s->discards += good;
+	}
+}
+
+static void store_finish(struct greq *req)
+{
+	struct extent *x = req->extent;
+	struct memx_io io = {
+		.extent = memx_put_le32(x->index), .generation = memx_put_le64(x->cur.generation),
+		.count = memx_put_le16(req->count),
+	};
+	struct memx_want want[MEMX_MAX_PAGES];
+	struct core_seg seg[2] = { { .base = &io, .len = sizeof(io) } };
+	u32 i, good = 0, same = 0, status = MEMX_S_PARTIAL;
+
+	for (i = 0; i < req->count; i++) {
+		good += req->status[i] == MEMX_S_OK;
+		same += req->status[i] == req->status[0];
+		want[i] = (struct memx_want){
+			.slot = memx_put_le32(slot_of(req, i)), .status = memx_put_le32(req->status[i]),
+			.version = memx_put_le64(version_of(req, i)),
+		};
+	}
+	if (same == req->count) {
+		status = req->status[0];
+	} else {
+		seg[1].base = want;
+		seg[1].len = req->count * (u32)sizeof(want[0]);
+	}
+	account(req, good);
+	link_reply(req->link, req->lane, req->op, req->tag, x->s->epoch, status, seg, status == MEMX_S_PARTIAL ? 2 : 1);
+	greq_drop(req);
+}
+
+void store_fail(struct greq *req, u32 status)
+{
+	memset(req->status, (int)status, sizeof(req->status));
+	store_finish(req);
+}
+
+/* Finishes the request if everybody has it. */
+static void store_check(struct greq *req)
+{
+	const struct placement *p = &req->extent->cur;
+	u8 i;
+
+	if (!p->generation)
+		return;
+	for (i = 0; i < p->n; i++) {
+		const struct replica *r = &p->r[i];
+
+		if (r->state != MEMX_R_LIVE && r->state != MEMX_R_SYNCING)
+			continue;
+		if (!r->donor || !(req->done & bit64(r->donor->index)))
+			return;
+	}
+	store_finish(req);
+}
+
+/* ---- the answers of donors ---------------------------------------------------------------------------------------------------- */
+
+static u8 worse(u8 a, u32 b)
+{
+	if (a == MEMX_S_OK || (a == MEMX_S_OLD && b != MEMX_S_OK))
+		return (u8)b;
+	return a;
+}
+
+static void merge_all(struct greq *req, u32 status)
+{
+	u32 i;
+
+	for (i = 0; i < req->count; i++)
+		req->status[i] = worse(req->status[i], status);
+}
+
+static int merge_pages(struct greq *req, const struct rbuf *body)
+{
+	struct memx_want want;
+	u32 i;
+
+	for (i = 0; i < req->count; i++) {
+		memcpy(&want, body->data + MEMX_IO_LEN + i * sizeof(want), sizeof(want));
+		if (memx_le32(want.slot) != slot_of(req, i))
+			return -EPROTO;
+		req->status[i] = worse(req->status[i], memx_status_known(memx_le32(want.status)));
+	}
+	return 0;
+}
+
+/* What the answer says about the replica. True: it is settled for this donor. */
+static bool settled(struct greq *req, struct core_donor *d, u32 status)
+{
+	struct extent *x = req->extent;
+
+	switch (status) {
+	case MEMX_S_OK:
+		return true;
+	case MEMX_S_OLD:
+	case MEMX_S_NOSPACE:
+		merge_all(req, status);
+		return true;
+	case MEMX_S_CORRUPT:
+		if (++req->tries <= DONOR_MAX_RETRIES) {
+			extent_later(x);
+			return false;
+		}
+		merge_all(req, status);
+		return true;
+	case MEMX_S_AGAIN:
+	case MEMX_S_LIMIT:
+		extent_later(x);
+		return false;
+	case MEMX_S_UNKNOWN:
+	case MEMX_S_NOFENCE:
+		if (x->s->sd[d->index].state == SD_READY)
+			fence_open(x->s, d);
+		return false;
+	case MEMX_S_FENCED:
+	case MEMX_S_SUPERSEDED:
+		session_fenced(x->s, d, status);
+		return false;
+	case MEMX_S_GENERATION:
+		if (x->state != X_STEADY)	/* sent before the change that is under way */
+			return false;
+		/* fall through */
+	default:
+		extent_replica_failed(x, d, status);
+		return false;
+	}
+}
+
+static int store_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
+{
+	struct greq *req = dop->req;
+	struct core_donor *d = dop->donor;
+	struct memx_io io;
+
+	list_del(&dop->in_req);
+	req->out &= ~bit64(d->index);
+	if (status == S_LOST) {
+		req->link->core->count.resends++;
+		extent_review(req->extent);
+		return 0;
+	}
+	if (head->len >= sizeof(io)) {
+		memcpy(&io, body->data, sizeof(io));
+		if (memx_check_io_reply(head, &io, req->extent->index, req->count))
+			return -EPROTO;
+	} else if (head->len || status == MEMX_S_OK || status == MEMX_S_PARTIAL) {
+		return -EPROTO;		/* a refusal of the whole may be empty */
+	}
+	if (status == MEMX_S_PARTIAL && merge_pages(req, body))
+		return -EPROTO;
+	if (status == MEMX_S_PARTIAL || settled(req, d, status)) {
+		req->done |= bit64(d->index);
+		if (status == MEMX_S_OK || status == MEMX_S_PARTIAL)
+			d->stores += req->count;
+		store_check(req);
+	}
+	return 0;
+}
+
+/* ---- out to the donors -------------------------------------------------------------------------------------------------------- */
+
+static void store_ask(struct greq *req, struct core_donor *d)
+{
+	struct extent *x = req->extent;
+	struct dop *dop = dop_new(d, req->op, DOP_STORE, store_done);
+	struct memx_io io = { .extent = memx_put_le32(x->index), .count = memx_put_le16(req->count) };
+
+	memcpy(dop->small, &io, sizeof(io));
+	dop->small_len = sizeof(io);
+	dop->body = rbuf_get(req->body);
+	dop->body_off = MEMX_IO_LEN;
+	dop->body_len = (req->op == MEMX_OP_STORE ? memx_store_len(req->count) : memx_want_len(req->count)) - MEMX_IO_LEN;
+	dop->session = x->s;
+	dop->extent = x;
+	dop->req = req;
+	dop->epoch = x->s->epoch;
+	list_add_tail(&dop->in_session, &x->s->dops);
+	list_add_tail(&dop->in_req, &req->dops);
+	req->out |= bit64(d->index);
+	donor_queue(dop);
+}
+
+bool store_send(struct greq *req)
+{
+	struct extent *x = req->extent;
+	bool all = true;
+	u8 i;
+
+	for (i = 0; i < x->cur.n; i++) {
+		const struct replica *r = &x->cur.r[i];
+
+		if (r->state != MEMX_R_LIVE && r->state != MEMX_R_SYNCING)
+			continue;
+		if (r->donor && (req->done | req->out) & bit64(r->donor->index))
+			continue;
+		if (replica_usable(x->s, r))
+			store_ask(req, r->donor);
+		else
+			all = false;
+	}
+	if (all)
+		store_check(req);	/* the record may have lost the one that was waited for */
+	return all;
+}
+
+void store_recall(struct extent *x)
+{
+	struct list *pos, *dpos, *dtmp;
+
+	list_for_each(pos, &x->writes) {
+		struct greq *req = list_entry(pos, struct greq, in_extent);
+
+		list_for_each_safe(dpos, dtmp, &req->dops) {
+			struct dop *dop = list_entry(dpos, struct dop, in_req);
+
+			if (dop->sent)
+				continue;
+			req->out &= ~bit64(dop->donor->index);
+			dop_cancel(dop);
+		}
+	}
+}
+
+/* ---- in from the guest -------------------------------------------------------------------------------------------------------- */
+
+/* Do the bytes match their checks? What is sealed only the guest can tell. */
+static bool intact(const struct session *s, const struct rbuf *body, u32 count)
+{
+	const struct memx_page *page = (const struct memx_page *)(body->data + MEMX_IO_LEN);
+	const u8 *bytes = (const u8 *)&page[count];
+	u32 i;
+
+	for (i = 0; i < count; i++, bytes += MEMX_PAGE_SIZE) {
+		const struct memx_trailer *t = &page[i].trailer;
+
+		if (!(memx_le32(t->flags) & MEMX_T_SEALED) &&
+		    memx_check(s->seed, memx_le32(page[i].slot), memx_le64(t->version), bytes) != memx_le64(t->check))
+			return false;
+	}
+	return true;
+}
+
+static void refuse(struct core_link *link, unsigned int lane, const struct memx_head *head, const struct rbuf *body, u32 status)
+{
+	struct memx_io io = { .extent = io_of(body)->extent, .count = io_of(body)->count };
+	struct core_seg seg = { .base = &io, .len = sizeof(io) };
+
+	link_reply(link, lane, head->op, head->tag, head->epoch, status, &seg, 1);
+}
+
+void store_frame(struct core_link *link, unsigned int lane, const struct memx_head *head, struct rbuf *body)
+{
+	struct session *s = link->session;
+	const void *list = body ? body->data + MEMX_IO_LEN : NULL;
+	int count = head->len < MEMX_IO_LEN ? -EINVAL : memx_check_io(head, io_of(body), MEMX_MAX_PAGES);
+	struct extent *x;
+	struct greq *req;
+	u32 extent;
+
+	if (count > 0) {
+		extent = memx_le32(io_of(body)->extent);
+		if (head->op == MEMX_OP_STORE ? memx_check_pages(list, (u32)count, extent, s->order, s->slots) :
+						memx_check_wants(list, (u32)count, extent, s->order, s->slots))
+			count = -EINVAL;
+	}
+	if (count <= 0) {
+		link_violation(link, lane, "malformed %s", head->op == MEMX_OP_STORE ? "store" : "discard");
+		return;
+	}
+	if (head->op == MEMX_OP_STORE && !intact(s, body, (u32)count)) {
+		link->core->count.guest_corrupt++;
+		core_say(link->core, CORE_LOG_WARN, "guest-corrupt", "guest=%s extent=%u pages=%d", link->conf.name, extent, count);
+		refuse(link, lane, head, body, MEMX_S_CORRUPT);
+		return;
+	}
+	x = &s->extent[extent];
+	req = greq_new(link, lane, head, body, (u32)count);
+	req->extent = x;
+	list_add_tail(&req->in_extent, &x->writes);
+	if (head->op == MEMX_OP_DISCARD && x->state == X_NONE && x->writes.next == &req->in_extent)
+		store_fail(req, MEMX_S_OK);	/* nothing was ever stored here: nothing to discard */
+	else if (x->state == X_NONE || (x->state == X_STEADY && !store_send(req)))
+		extent_review(x);
+}
