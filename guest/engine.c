@@ -278,7 +278,7 @@ int memx_engine_send_attach(struct memx_engine *e, bool *begun, u32 *next)
 	if (!memx_lane_tx_take(l))
 		return 0;
 	len = memx_lane_tx_owed(l, &notify);
-	while (len >= 0 && !e->mapped) {
+	while (len >= 0 && (!*begun || !e->mapped)) {
 		len = *begun ? send_map(e, l, next) : send_head(e, l);
 		if (len == -EAGAIN && room_again(l, (u32)MEMX_RECORD_FRAME_MAX + (u32)MEMX_RESERVE_REQUEST, &asked)) {
 			len = 0;

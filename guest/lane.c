@@ -311,21 +311,27 @@ static u64 held_generation(struct memx_engine *e, u32 extent)
 	return generation;
 }
 
-/* Writes @r. 1: it is out, 0: no room, it is pending again, -EPROTO. Called and returns with the lock held; drops it. */
-static int send_request(struct memx_lane *l, struct memx_req *r, unsigned long *flags, bool *notify)
+/* Writes @r as the owner of the sending side, without the lock. As memx_frame_request(). */
+static int write_request(struct memx_lane *l, struct memx_req *r)
 {
 	struct memx_engine *e = l->engine;
-	u64 generation;
+	u32 body = r->op == MEMX_OP_STORE ? memx_store_len(r->count) : memx_want_len(r->count);
+	u64 generation = held_generation(e, r->extent);
 	int len;
 
-	memx_unlock(&l->lock, *flags);
-	generation = held_generation(e, r->extent);
 	len = memx_frame_request(l->ring, r, e->epoch, generation, e->seed, 0, l->tx_bounce, (u32)MEMX_RESERVE_REQUEST);
-	if (len == -EAGAIN && wait_room(l, MEMX_HDR_LEN + (r->op == MEMX_OP_STORE ? memx_store_len(r->count) :
-							    memx_want_len(r->count)) + (u32)MEMX_RESERVE_REQUEST))
+	if (len == -EAGAIN && wait_room(l, MEMX_HDR_LEN + body + (u32)MEMX_RESERVE_REQUEST))
 		len = memx_frame_request(l->ring, r, e->epoch, generation, e->seed, 0, l->tx_bounce,
 					 (u32)MEMX_RESERVE_REQUEST);
-	memx_lock(&l->lock, *flags);
+	return len;
+}
+
+/* @r was written with @len bytes, or not. 1: it is out; 0: no room, it is pending again; -EPROTO. */
+static int written(struct memx_lane *l, struct memx_req *r, int len, bool *notify)
+{
+	struct memx_engine *e = l->engine;
+
+	memx_assert_held(&l->lock);
 	if (len < 0) {
 		memx_reqs_unget(&l->reqs, r);
 		return len == -EAGAIN ? 0 : len;
@@ -358,7 +364,10 @@ static bool send_all(struct memx_lane *l, struct list_head *done, bool *notify, 
 			memx_reqs_unget(&l->reqs, r);
 			continue;
 		}
-		err = send_request(l, r, &flags, notify);
+		memx_unlock(&l->lock, flags);
+		err = write_request(l, r);
+		memx_lock(&l->lock, flags);
+		err = written(l, r, err, notify);
 		if (err <= 0)
 			break;
 		if (!--budget) {
