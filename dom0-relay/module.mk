@@ -13,3 +13,9 @@ memx-dom0-relay_PKGS := libsystemd inih jansson libxxhash
 memx-dom0-relay_LDLIBS := -l:libxenvchan.a -l:libxenctrl.a -lxenstore -lxenevtchn -lxengnttab -lxencall -lxenforeignmemory \
 	-lxendevicemodel -lxentoolcore -lxentoollog -lpthread
 INSTALL_FILES += dom0-relay/relay.conf:$(docdir)/ dom0-relay/memx-dom0-relay.service:$(unitdir)/
+
+PROGRAMS += memx-shm-probe
+memx-shm-probe_SRCS := dom0-relay/tests/probe.c
+memx-shm-probe_LIBS := memx-user
+memx-shm-probe_PKGS := libxxhash
+memx-shm-probe_NOINSTALL := y
