@@ -511,6 +511,8 @@ int main(int argc, char **argv)
 		return put_main(argv + 2);
 	if (argc == 3 && !strcmp(argv[1], "--get"))
 		return get_main(argv + 2);
+	if (argc == 5 && !strcmp(argv[1], "--run"))
+		return client_main(argv + 2);
 	if (argc == 3 && !strcmp(argv[1], "--uevents"))
 		return uevents_main(argv + 2);
 	if (argc != 1) {

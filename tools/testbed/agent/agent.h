@@ -40,6 +40,8 @@ int start_command(struct start *s, char *req, size_t len, pid_t *pid, int fds[3]
 int put_main(char **argv);
 /* memx-agent --get PATH: "MODE SIZE\n" and the file on standard output. */
 int get_main(char **argv);
+/* memx-agent --run ADDRESS PORT COMMAND: a shell command on another host. */
+int client_main(char **argv);
 /* memx-agent --uevents PROGRAM: in the background, PROGRAM with each uevent's fields. */
 int uevents_main(char **argv);
 

@@ -320,12 +320,19 @@ def log(args):
             while block := handle.read(1 << 16):
                 write_all(1, block)
         return 0
-    path, host = "/var/log/memx/relay.log", index
+    path, hosts = "/var/log/memx/relay.log", [index]
     if kind == "guest":
+        # Where it began, then wherever it may have moved to.
         path = f"/var/log/xen/console/guest-guest{index}.log"
-        host = index % view.spec.hosts
-    sock = agent.connect(view.host_ports(host), wait=60)
-    return agent.Command(sock, ["cat", path], None, write_all).run()
+        first = index % view.spec.hosts
+        hosts = [first] + [host for host in range(view.spec.hosts) if host != first]
+    for host in hosts:
+        sock = agent.connect(view.host_ports(host), wait=60)
+        code = agent.Command(sock, ["cat", path], None, write_all if host == hosts[0] else
+                             lambda stream, data: stream == 1 and write_all(1, data)).run()
+        if code and host == hosts[0]:
+            return code
+    return 0
 
 
 def fault(args):

@@ -2,6 +2,7 @@
 """What is generated for one testbed: the daemons' configurations, and the files
 of this project that go on top of the cached images."""
 import os
+import subprocess
 
 from . import cpio, elf, store
 from .state import TestbedError
@@ -57,6 +58,17 @@ def _host_library(soname):
     return None
 
 
+def _stripped(path):
+    """A module without its debug information, which would fill a small guest."""
+    def make(target):
+        done = subprocess.run(["objcopy", "--strip-debug", path, target], check=False,
+                              capture_output=True, text=True)
+        if done.returncode:
+            raise TestbedError(f"objcopy of {path} failed: {done.stderr.strip()}")
+
+    return store.read(store.made("module", store.digest(store.read(path)), make))
+
+
 def _read(path, mode):
     return store.read(os.path.realpath(path)), mode
 
@@ -90,9 +102,9 @@ def guest_overlay(spec, release):
         return {}
     base = f"lib/modules/{release}"
     files = {
-        f"{base}/extra/memx_swap.ko": _read(module(spec.kernel), 0o644),
+        f"{base}/extra/memx_swap.ko": (_stripped(module(spec.kernel)), 0o644),
         f"{base}/modules.dep": (b"extra/memx_swap.ko:\n", 0o644),
-        f"usr/lib/memx/{GLUE}": _read(glue(), 0o755),
+        f"usr/sbin/{GLUE}": _read(glue(), 0o755),
     }
     if spec.module_args:
         files["etc/modprobe.d/memx.conf"] = (

@@ -72,6 +72,8 @@ class Supervisor:
         self.write_state()
         for one in self.hosts:
             one.wait_up(deadline, self.check)
+            one.run("sh", "-c", "mkdir -p /etc/testbed; cat >/etc/testbed/hosts", source="".join(
+                f"{other.name} 10.0.2.2 {other.port}\n" for other in self.hosts).encode())
             self.tell(progress=f"{one.name} is up")
             if self.spec.swap:
                 one.run("/sbin/testbed-relay", "start")
