@@ -3,5 +3,18 @@
 
 LIBRARIES += memx-native
 memx-native_SRCS := $(addprefix guest/,attach.c engine.c frames.c lane.c receive.c records.c reqs.c slots.c) \
-	$(addprefix tools/native/,cluster.c link.c native.c session.c)
+	$(addprefix tools/native/,churn.c cluster.c link.c native.c pattern.c session.c)
 memx-native_PKGS := jansson libxxhash
+
+PROGRAMS += memx-guest
+memx-guest_SRCS := tools/native/memx-guest.c
+memx-guest_LIBS := memx-native memx-user
+memx-guest_PKGS := jansson libxxhash inih
+memx-guest_NOINSTALL := y
+
+# What tests set against a relay: a guest that keeps no rule.
+PROGRAMS += memx-hostile
+memx-hostile_SRCS := tools/native/hostile.c
+memx-hostile_LIBS := memx-user
+memx-hostile_PKGS := jansson libxxhash inih
+memx-hostile_NOINSTALL := y

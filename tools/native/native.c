@@ -6,6 +6,7 @@
  * driving the guest or, where it has a thread, for its word.
  */
 #include <errno.h>
+#include <memx/check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -117,6 +118,19 @@ static int watch(struct native *n)
 	return native_link_watch(n);
 }
 
+/* Who does not say which UUID it has gets the one that goes with its name: the relay tells guests apart by it. */
+static void name_uuid(struct native_config *c)
+{
+	static const u8 none[16];
+	u64 half[2];
+
+	if (memcmp(c->uuid, none, sizeof(none)))
+		return;
+	half[0] = memx_xxh64(c->name, strlen(c->name), 0);
+	half[1] = memx_xxh64(c->name, strlen(c->name), 1);
+	memcpy(c->uuid, half, sizeof(c->uuid));
+}
+
 static void release(struct native *n)
 {
 	native_link_free(n);
@@ -141,6 +155,7 @@ struct native *native_new(const struct native_config *config)
 	if (!n)
 		return NULL;
 	n->config = *config;
+	name_uuid(&n->config);
 	n->epoll = n->wake = n->sock = -1;
 	pthread_mutex_init(&n->lock, NULL);
 	pthread_condattr_init(&attr);
@@ -359,6 +374,11 @@ void native_submit(struct native *n, struct native_op *ops, u32 count)
 		list_add_tail(&ops[i].item.node, &list);
 	}
 	memx_engine_submit(&n->engine, &list);
+}
+
+void native_submit_list(struct native *n, struct list_head *list)
+{
+	memx_engine_submit(&n->engine, list);
 }
 
 static bool always(void *arg __attribute__((unused)), u32 slot __attribute__((unused)))

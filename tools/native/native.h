@@ -72,6 +72,8 @@ struct memx_record native_record(struct native *n, u32 extent);
 
 /* Submits @count operations of one kind with ascending slots. Each ends through done(), maybe before this returns. */
 void native_submit(struct native *n, struct native_op *ops, u32 count);
+/* The same for a list of their items. */
+void native_submit_list(struct native *n, struct list_head *list);
 /* Discards a slot whose content is not needed any more, through @op. False: nothing is due, @op is not used. */
 bool native_discard_submit(struct native *n, u32 slot, struct native_op *op);
 
