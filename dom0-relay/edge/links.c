@@ -28,6 +28,7 @@ struct lane {
 	u32 pending;			/* bytes put but not published */
 	bool ready;			/* notified, or not read to its end in the last turn */
 	bool fetch;			/* by the guest's HELLO */
+	bool greeted;			/* its HELLO was read */
 	bool owed;			/* the guest waits for room */
 	bool have_head;
 	struct memx_head head;		/* of a frame that is not whole yet */
@@ -40,7 +41,7 @@ struct edge_link {
 	struct link_owner *owner;
 	char name[CORE_NAME_LEN];
 	char reason[160];		/* why it is being closed; "" it is not */
-	unsigned int lanes;
+	unsigned int lanes, greeted;
 	struct memx_timer again;	/* a lane was not read to its end */
 	struct lane lane[MEMX_MAX_LANES];
 };
@@ -100,8 +101,11 @@ void links_free(struct worker *w, const char *reason)
 
 /* ---- reading ---- */
 
-/* Learns from the guest's HELLO which lanes are for fetches: only for the order in which they are read. */
-static void note_kind(struct lane *lane, const struct memx_head *head, const struct rbuf *body)
+/*
+ * Learns from the guest's HELLO which lanes are for fetches, and when all lanes have said theirs: only for the order in which
+ * they are read.
+ */
+static void note_hello(struct lane *lane, const struct memx_head *head, const struct rbuf *body)
 {
 	struct memx_hello hello;
 
@@ -109,6 +113,11 @@ static void note_kind(struct lane *lane, const struct memx_head *head, const str
 		return;
 	memcpy(&hello, body->data, sizeof(hello));
 	lane->fetch = hello.lane_kind == MEMX_LANE_FETCH;
+	if (lane->greeted)
+		return;
+	lane->greeted = true;
+	if (++lane->link->greeted == lane->link->lanes)
+		worker_turn(lane->link->worker);
 }
 
 static void lane_broken(struct lane *lane, const char *why)
@@ -166,7 +175,7 @@ static u32 lane_frame(struct lane *lane)
 	if (memx_vring_consume(ring, len))
 		lane->owed = true;
 	lane->have_head = false;
-	note_kind(lane, &lane->head, body);
+	note_hello(lane, &lane->head, body);
 	core_link_frame(link->core, lane->index, &lane->head, body, now);
 	return len;
 }
@@ -186,8 +195,15 @@ static void lane_read(struct lane *lane)
 
 	lane->ready = false;
 	while (link->core) {
-		u32 len = lane_frame(lane);
+		u32 len;
 		int avail;
+
+		if (lane->greeted && link->greeted < link->lanes) {
+			/* What the guest sends once all lanes are greeted must not overtake the HELLO of another lane. */
+			lane->ready = true;
+			return;
+		}
+		len = lane_frame(lane);
 
 		if (!link->core)
 			return;

@@ -100,7 +100,8 @@ static bool send_frame(unsigned int lane, struct memx_head *head, const void *bo
 		chan->ops->ack(chan);
 	}
 	memx_vring_put(&chan->ring, 0, &hdr, sizeof(hdr));
-	memx_vring_put(&chan->ring, sizeof(hdr), body, head->len);
+	if (head->len)
+		memx_vring_put(&chan->ring, sizeof(hdr), body, head->len);
 	if (memx_vring_publish(&chan->ring, MEMX_HDR_LEN + head->len))
 		chan->ops->notify(chan);
 	return true;
@@ -122,7 +123,8 @@ static bool take_frame(unsigned int lane)
 	}
 	if (avail < (int)(MEMX_HDR_LEN + g.head.len))
 		return false;
-	memx_vring_peek(&chan->ring, MEMX_HDR_LEN, g.body, g.head.len);
+	if (g.head.len)
+		memx_vring_peek(&chan->ring, MEMX_HDR_LEN, g.body, g.head.len);
 	if (memx_vring_consume(&chan->ring, MEMX_HDR_LEN + g.head.len))
 		chan->ops->notify(chan);
 	return true;

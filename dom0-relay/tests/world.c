@@ -1,0 +1,507 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * world.c - the cluster of world.h: time, network and donors. The guest is in world-guest.c.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "world.h"
+#include "world-guest.h"
+
+u64 world_random(struct world *w)
+{
+	u64 z = w->rng += 0x9e3779b97f4a7c15ULL;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+	return z ^ z >> 31;
+}
+
+struct frame *frame_new(const struct memx_hdr *hdr, const void *body, u32 len)
+{
+	struct frame *f = core_zalloc(sizeof(*f));
+
+	f->hdr = *hdr;
+	f->len = len;
+	f->body = core_zalloc(len + 8);
+	if (len && body)
+		memcpy(f->body, body, len);
+	return f;
+}
+
+void frame_free(struct frame *f)
+{
+	list_del(&f->in_queue);
+	free(f->body);
+	free(f);
+}
+
+static struct frame *frame_gather(const struct memx_hdr *hdr, const struct core_seg *segs, unsigned int n)
+{
+	struct frame *f;
+	u32 len = 0;
+	unsigned int i;
+
+	for (i = 0; i < n; i++)
+		len += segs[i].len;
+	assert(len == memx_le32(hdr->len));
+	f = frame_new(hdr, NULL, len);
+	for (i = 0, len = 0; i < n; len += segs[i].len, i++)
+		memcpy(f->body + len, segs[i].base, segs[i].len);
+	return f;
+}
+
+void queue_clear(struct list *queue)
+{
+	while (!list_empty(queue))
+		frame_free(list_first(queue, struct frame, in_queue));
+}
+
+/* ---- ops of the core ----------------------------------------------------------------------------------------------------- */
+
+static int op_guest_send(void *ctx, void *link, unsigned int lane, const struct memx_hdr *hdr, const struct core_seg *segs,
+			 unsigned int n)
+{
+	struct wguest *g = link;
+	u32 len = MEMX_HDR_LEN + memx_le32(hdr->len);
+	struct frame *f;
+
+	(void)ctx;
+	assert(n <= CORE_MAX_SEGS);
+	if (g->ring_used[lane] + len > W_RING)
+		return -ENOSPC;
+	g->ring_used[lane] += len;
+	f = frame_gather(hdr, segs, n);
+	list_add_tail(&f->in_queue, &g->to_guest[lane]);
+	return 0;
+}
+
+static void op_guest_close(void *ctx, void *link, const char *reason)
+{
+	struct wguest *g = link;
+
+	(void)ctx;
+	g->alive = false;
+	g->closed = true;
+	snprintf(g->reason, sizeof(g->reason), "%s", reason);
+}
+
+static void op_donor_send(void *ctx, void *donor, const struct memx_hdr *hdr, const struct core_seg *segs, unsigned int n)
+{
+	struct wdonor *d = donor;
+	struct frame *f;
+
+	(void)ctx;
+	assert(d->conn && d->conn->open);
+	f = frame_gather(hdr, segs, n);
+	list_add_tail(&f->in_queue, &d->conn->to_donor);
+}
+
+static void conn_give_up(struct wdonor *d)
+{
+	if (!d->conn)
+		return;
+	d->conn->open = false;
+	queue_clear(&d->conn->to_relay);
+	d->conn = NULL;
+	d->connect_at = d->w->now + d->w->reconnect_ns;
+}
+
+static void op_donor_close(void *ctx, void *donor, const char *reason)
+{
+	(void)ctx;
+	(void)reason;
+	conn_give_up(donor);
+}
+
+static void op_donor_gone(void *ctx, void *donor)
+{
+	struct wdonor *d = donor;
+
+	(void)ctx;
+	d->cd = NULL;
+	d->there = false;
+}
+
+static void op_random(void *ctx, void *to, size_t len)
+{
+	u8 *p = to;
+
+	while (len--)
+		*p++ = (u8)world_random(ctx);
+}
+
+static void op_log(void *ctx, enum core_log_level level, const char *event, const char *fields)
+{
+	struct world *w = ctx;
+
+	snprintf(w->last_event, sizeof(w->last_event), "%s", event);
+	if (!w->quiet)
+		fprintf(stderr, "# %8.3f <%d> %s %s\n", (double)w->now / 1e9, level, event, fields);
+}
+
+static const struct core_ops world_ops = {
+	.guest_send = op_guest_send, .guest_close = op_guest_close, .donor_send = op_donor_send, .donor_close = op_donor_close,
+	.donor_gone = op_donor_gone, .random = op_random, .log = op_log,
+};
+
+/* ---- donors ----------------------------------------------------------------------------------------------------------------- */
+
+static void srv_start(struct wdonor *d)
+{
+	struct srv_config cfg = { .instance = d->instance, .hash_seed = d->w->seed, .max_sessions = 64, .max_handles = 64 };
+
+	memcpy(cfg.id, d->id, sizeof(cfg.id));
+	memcpy(cfg.domain, d->domain, sizeof(cfg.domain));
+	cfg.limit_pages = (u64)d->chunks * SRV_CHUNK_PAGES;
+	d->store = srv_heap_store(d->chunks, d->chunks);
+	d->srv = srv_new(&cfg, d->store, NULL, NULL);
+	assert(d->srv);
+}
+
+static void conn_free(struct wconn *c)
+{
+	list_del(&c->in_world);
+	queue_clear(&c->to_donor);
+	queue_clear(&c->to_relay);
+	if (c->srv)
+		srv_conn_close(c->srv);
+	if (c->donor->conn == c)
+		c->donor->conn = NULL;
+	free(c);
+}
+
+static void conns_of(struct wdonor *d, bool old_only)
+{
+	struct list *pos, *tmp;
+
+	list_for_each_safe(pos, tmp, &d->w->conns) {
+		struct wconn *c = list_entry(pos, struct wconn, in_world);
+
+		if (c->donor == d && (!old_only || !c->open))
+			conn_free(c);
+	}
+}
+
+void wdonor_up(struct wdonor *d)
+{
+	struct wconn *c;
+
+	if (!d->cd || d->conn || !d->there)
+		return;
+	c = core_zalloc(sizeof(*c));
+	c->donor = d;
+	c->srv = srv_conn_open(d->srv, NULL);
+	c->open = true;
+	list_init(&c->to_donor);
+	list_init(&c->to_relay);
+	list_add_tail(&c->in_world, &d->w->conns);
+	d->conn = c;
+	core_donor_up(d->cd, d->w->now);
+}
+
+void wdonor_drop(struct wdonor *d)
+{
+	if (!d->conn)
+		return;
+	conn_give_up(d);
+	core_donor_down(d->cd, "connection reset", d->w->now);
+}
+
+void wdonor_restart(struct wdonor *d)
+{
+	wdonor_drop(d);
+	conns_of(d, false);
+	srv_destroy(d->srv);
+	d->store->ops->destroy(d->store);
+	d->instance++;
+	srv_start(d);
+}
+
+void wdonor_set_domain(struct wdonor *d, const char *domain)
+{
+	memset(d->domain, 0, sizeof(d->domain));
+	snprintf(d->domain, sizeof(d->domain), "%s", domain);
+	srv_set_domain(d->srv, d->domain);
+}
+
+u64 wdonor_pages(struct wdonor *d)
+{
+	struct srv_totals t;
+
+	srv_totals(d->srv, &t);
+	return t.pages_used;
+}
+
+/* One frame into the donor's core; its answer into the queue back. */
+static void deliver_to_donor(struct wconn *c)
+{
+	static u8 buf[SRV_REPLY_BUF];
+	static struct iovec iov[SRV_REPLY_IOVS];
+	struct srv_out out = { .buf = buf, .size = sizeof(buf), .iov = iov, .max_iovs = SRV_REPLY_IOVS };
+	struct frame *f = list_first(&c->to_donor, struct frame, in_queue), *reply;
+	struct memx_head head;
+	u32 i, at = 0;
+	u8 *flat;
+	int err = memx_head_get(&head, &f->hdr, MEMX_MAX_BODY);
+
+	assert(!err);
+	c->donor->frames++;
+	err = srv_frame(c->srv, &head, f->body, &out, c->donor->w->now);
+	if (err < 0) {
+		fprintf(stderr, "donor %s: the relay broke the protocol: %s\n", c->donor->name, srv_conn_reason(c->srv));
+		abort();
+	}
+	frame_free(f);
+	if (!c->open || !out.bytes)
+		return;
+	flat = core_zalloc(out.bytes);
+	for (i = 0; i < out.iovs; at += (u32)iov[i].iov_len, i++)
+		memcpy(flat + at, iov[i].iov_base, iov[i].iov_len);
+	reply = frame_new((const struct memx_hdr *)flat, flat + MEMX_HDR_LEN, (u32)out.bytes - MEMX_HDR_LEN);
+	free(flat);
+	if (c->donor->tamper && !c->donor->tamper(c->donor, reply))
+		frame_free(reply);
+	else
+		list_add_tail(&reply->in_queue, &c->to_relay);
+}
+
+static void deliver_from_donor(struct wconn *c)
+{
+	struct wdonor *d = c->donor;
+	struct frame *f = list_first(&c->to_relay, struct frame, in_queue);
+	struct memx_head head;
+	struct rbuf *body = NULL;
+
+	list_del(&f->in_queue);
+	if (memx_head_get(&head, &f->hdr, MEMX_MAX_BODY)) {
+		core_donor_broken(d->cd, "bad header", d->w->now);
+	} else if (!core_donor_head(d->cd, &head, &body, d->w->now)) {
+		if (body)
+			memcpy(body->data, f->body, f->len);
+		core_donor_frame(d->cd, &head, body, d->w->now);
+	}
+	frame_free(f);
+}
+
+/* ---- the scheduler ---------------------------------------------------------------------------------------------------------- */
+
+struct choice {
+	void *what;
+	int kind;		/* 0 to donor, 1 from donor, 2.. lanes */
+	u32 lane;
+};
+
+static u32 choices(struct world *w, struct choice *c, u32 max)
+{
+	struct list *pos;
+	u32 n = 0, i, l;
+
+	list_for_each(pos, &w->conns) {
+		struct wconn *conn = list_entry(pos, struct wconn, in_world);
+
+		if (conn->donor->hung || n + 2 > max)
+			continue;
+		if (!list_empty(&conn->to_donor))
+			c[n++] = (struct choice){ conn, 0, 0 };
+		if (conn->open && !list_empty(&conn->to_relay))
+			c[n++] = (struct choice){ conn, 1, 0 };
+	}
+	for (i = 0; i < w->guests; i++) {
+		struct wguest *g = &w->guest[i];
+
+		for (l = 0; l < W_LANES && n + 2 <= max; l++) {
+			if (g->alive && !list_empty(&g->to_relay[l]))
+				c[n++] = (struct choice){ g, 2, l };
+			if (g->alive && !list_empty(&g->to_guest[l]))
+				c[n++] = (struct choice){ g, 3, l };
+		}
+	}
+	return n;
+}
+
+static void deliver(const struct choice *c)
+{
+	if (c->kind == 0)
+		deliver_to_donor(c->what);
+	else if (c->kind == 1)
+		deliver_from_donor(c->what);
+	else if (c->kind == 2)
+		wguest_deliver_out(c->what, c->lane);
+	else
+		wguest_deliver_in(c->what, c->lane);
+}
+
+/* Old connections of which everything has arrived. */
+static void sweep_conns(struct world *w)
+{
+	struct list *pos, *tmp;
+
+	list_for_each_safe(pos, tmp, &w->conns) {
+		struct wconn *c = list_entry(pos, struct wconn, in_world);
+
+		if (!c->open && list_empty(&c->to_donor))
+			conn_free(c);
+	}
+}
+
+bool world_roll(struct world *w)
+{
+	struct choice c[64];
+	u32 n = choices(w, c, 64);
+
+	if (!n)
+		return false;
+	w->delivered++;
+	deliver(&c[world_random(w) % n]);
+	sweep_conns(w);
+	return true;
+}
+
+void world_settle(struct world *w)
+{
+	struct choice c[64];
+
+	while (choices(w, c, 64)) {
+		w->delivered++;
+		deliver(&c[0]);
+		sweep_conns(w);
+	}
+}
+
+static void reconnect(struct world *w)
+{
+	u32 i;
+
+	for (i = 0; i < w->donors; i++) {
+		struct wdonor *d = &w->donor[i];
+
+		if (d->conn || !d->cd || w->now < d->connect_at)
+			continue;
+		if (d->there && !d->hung) {
+			wdonor_up(d);
+		} else {
+			d->connect_at = w->now + w->reconnect_ns;
+			core_donor_down(d->cd, "connection refused", w->now);
+		}
+	}
+}
+
+void world_tick(struct world *w)
+{
+	u64 to = core_next_deadline(w->core);
+	u32 i;
+
+	for (i = 0; i < w->donors; i++)
+		if (!w->donor[i].conn && w->donor[i].cd && w->donor[i].connect_at < to)
+			to = w->donor[i].connect_at;
+	if (to > w->now)
+		w->now = to;
+	reconnect(w);
+	if (core_next_deadline(w->core) <= w->now)
+		core_tick(w->core, w->now);
+}
+
+void world_pass(struct world *w, u32 ms)
+{
+	u64 until = w->now + ms * MS;
+
+	world_settle(w);
+	while (core_next_deadline(w->core) < until) {
+		world_tick(w);
+		world_settle(w);
+	}
+	if (w->now < until)
+		w->now = until;
+}
+
+/* ---- making and ending -------------------------------------------------------------------------------------------------------- */
+
+static void add_donors(struct world *w)
+{
+	u32 i;
+
+	for (i = 0; i < w->donors; i++) {
+		struct wdonor *d = &w->donor[i];
+
+		d->cd = core_donor_add(w->core, d->name, d, w->now);
+		assert(d->cd);
+		d->connect_at = w->now;
+		if (d->there && !d->hung)
+			wdonor_up(d);
+	}
+}
+
+struct world *world_new(u64 seed, u32 donors, u32 chunks, void (*configure)(struct core_config *cfg))
+{
+	struct world *w = core_zalloc(sizeof(*w));
+	u32 i;
+
+	w->seed = seed;
+	w->rng = seed;
+	w->now = 1000 * MS;
+	w->quiet = !getenv("WORLD_LOG");
+	w->reconnect_ns = 50 * MS;
+	list_init(&w->conns);
+	core_config_init(&w->cfg);
+	w->cfg.staging_bytes = 4 << 20;
+	w->cfg.extent_order = 6;
+	w->cfg.instance = 1;
+	memset(w->cfg.relay_id, 0x52, sizeof(w->cfg.relay_id));
+	if (configure)
+		configure(&w->cfg);
+	w->core = core_new(&w->cfg, &world_ops, w, w->now);
+	assert(w->core);
+	w->donors = donors;
+	for (i = 0; i < donors; i++) {
+		struct wdonor *d = &w->donor[i];
+
+		d->w = w;
+		snprintf(d->name, sizeof(d->name), "d%u", i);
+		memset(d->id, 0xd0 + (int)i, sizeof(d->id));
+		d->instance = 100 * (i + 1);
+		d->chunks = chunks;
+		d->there = true;
+		srv_start(d);
+	}
+	add_donors(w);
+	world_settle(w);
+	return w;
+}
+
+void world_relay_restart(struct world *w)
+{
+	u32 i;
+
+	core_free(w->core);
+	for (i = 0; i < w->donors; i++)
+		conn_give_up(&w->donor[i]);
+	for (i = 0; i < w->guests; i++)
+		wguest_lost(&w->guest[i]);
+	w->cfg.instance++;
+	w->core = core_new(&w->cfg, &world_ops, w, w->now);
+	add_donors(w);
+}
+
+void world_free(struct world *w)
+{
+	u32 i;
+
+	core_free(w->core);
+	for (i = 0; i < w->donors; i++) {
+		conns_of(&w->donor[i], false);
+		srv_destroy(w->donor[i].srv);
+		w->donor[i].store->ops->destroy(w->donor[i].store);
+	}
+	for (i = 0; i < w->guests; i++)
+		wguest_free(&w->guest[i]);
+	free(w);
+}
+
+struct core_counters world_counters(struct world *w)
+{
+	struct core_status st;
+
+	core_status(w->core, &st);
+	return st.counters;
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * world.h - a cluster in one process and in virtual time: the relay's core, real donor cores, and a scripted guest.
+ *
+ * Frames travel through queues, one per lane and direction, one per connection and direction. Nothing moves by itself: a test
+ * delivers everything (world_settle), lets time pass (world_pass), or delivers one thing chosen by a seeded die (world_roll),
+ * so the same seed always gives the same run. Connections die as TCP connections do: what was sent before may still arrive at
+ * the donor long after the relay has given up on them.
+ *
+ * The guest keeps, per slot, what the module keeps (version and check) and what the program that swapped would know (the
+ * content), and fails the process when a fetch returns anything else.
+ */
+#ifndef MEMX_TEST_WORLD_H
+#define MEMX_TEST_WORLD_H
+
+#include "../core/internal.h"
+#include "../../server/core/core.h"
+
+enum {
+	W_DONORS	= 6,
+	W_GUESTS	= 3,
+	W_REQS		= 64,
+	W_LANES		= 2,		/* 0: store, 1: fetch */
+	W_RING		= 512 << 10,	/* bytes of a lane's reply ring */
+};
+
+struct frame {
+	struct list in_queue;
+	struct memx_hdr hdr;
+	u32 len;			/* of the body */
+	u8 *body;
+};
+
+struct world;
+
+struct wconn {
+	struct list in_world;
+	struct wdonor *donor;
+	struct srv_conn *srv;
+	struct list to_donor, to_relay;
+	bool open;			/* the relay's end; when it is closed, what is in to_donor may still arrive */
+	bool closed_by_donor;
+};
+
+struct wdonor {
+	struct world *w;
+	char name[16];
+	u8 id[16];
+	u64 instance;
+	u32 chunks;
+	char domain[MEMX_LABEL_LEN];
+	struct srv *srv;
+	struct srv_store *store;
+	struct core_donor *cd;
+	struct wconn *conn;		/* the present one, or NULL */
+	bool there;			/* accepts connections */
+	bool hung;			/* nothing is delivered to it or from it */
+	u64 connect_at;
+	/* A hostile donor: may change a frame on its way to the relay; false: it is dropped. NULL: honest. */
+	bool (*tamper)(struct wdonor *d, struct frame *f);
+	u64 frames;			/* that it handled */
+};
+
+enum wslot_state { SLOT_EMPTY, SLOT_STORED, SLOT_DISCARDED, SLOT_UNKNOWN };
+
+struct wslot {
+	u64 version;			/* highest given out */
+	u64 good;			/* version of the last acknowledged store */
+	u8 state;			/* enum wslot_state, of what was acknowledged last */
+	bool busy;			/* a store or discard is unanswered */
+	u32 fetching;
+};
+
+struct wreq {
+	bool used, done;
+	u16 op;
+	u32 lane, count, slot, status, room;
+	u64 tag;
+	u64 version[MEMX_MAX_PAGES];
+	u32 page_status[MEMX_MAX_PAGES];
+};
+
+struct wguest {
+	struct world *w;
+	struct core_guest_conf conf;
+	struct core_link *link;
+	bool alive;			/* the link stands */
+	bool closed;			/* the relay closed it */
+	char reason[160];
+	struct list to_relay[W_LANES], to_guest[W_LANES];
+	u32 ring_used[W_LANES];		/* bytes of to_guest */
+	u32 promised[W_LANES];		/* bytes set aside for answers */
+	u32 lanes_said;
+	u64 offer;
+	u8 session[16];
+	u64 lineage[MEMX_MAX_LINEAGE];
+	u64 epoch, seed, next_tag;
+	u32 want_slots, slots, order, replicas;
+	bool frozen, attached, attaching;
+	u32 attach_status, retry_ms;
+	u32 lane_requests, lane_pages;
+	struct memx_record *record;	/* per extent; generation 0: none */
+	struct wslot *slot;
+	struct wreq req[W_REQS];
+	u32 busy;
+	bool mute_records;		/* does not answer RECORD */
+	struct frame *held_record;
+	u64 stores_ok, fetches_ok, errors;
+	bool may_lose;			/* a fetch may fail with an error (never with wrong bytes) */
+};
+
+struct world {
+	u64 seed, rng, now;
+	struct core_config cfg;
+	struct relay_core *core;
+	struct wdonor donor[W_DONORS];
+	u32 donors;
+	struct wguest guest[W_GUESTS];
+	u32 guests;
+	struct list conns;
+	u64 reconnect_ns;
+	bool quiet;			/* no log */
+	char last_event[64];
+	u64 delivered;
+};
+
+struct world *world_new(u64 seed, u32 donors, u32 chunks, void (*configure)(struct core_config *cfg));
+void world_free(struct world *w);
+u64 world_random(struct world *w);
+void world_settle(struct world *w);			/* delivers all that can be delivered */
+void world_pass(struct world *w, u32 ms);		/* lets time pass, delivering all */
+bool world_roll(struct world *w);			/* delivers one thing; false: there is none */
+void world_tick(struct world *w);			/* time goes to the next deadline */
+void world_relay_restart(struct world *w);
+struct core_counters world_counters(struct world *w);
+
+void wdonor_up(struct wdonor *d);			/* connects at once */
+void wdonor_drop(struct wdonor *d);			/* the connection breaks */
+void wdonor_restart(struct wdonor *d);			/* and all its memory is gone */
+void wdonor_set_domain(struct wdonor *d, const char *domain);
+u64 wdonor_pages(struct wdonor *d);			/* in use */
+
+struct wguest *wguest_new(struct world *w, u32 slots, u32 replicas);
+void wguest_offer(struct wguest *g);			/* connects the lanes */
+void wguest_hang_up(struct wguest *g);
+void wguest_attach(struct wguest *g);			/* sends ATTACH and the map */
+bool wguest_start(struct wguest *g);			/* all of it; true: attached */
+bool wguest_again(struct wguest *g);			/* hang up, offer, attach with the map */
+struct wreq *wguest_store(struct wguest *g, u32 slot, u32 count);	/* NULL: no credit or a slot is busy */
+struct wreq *wguest_fetch(struct wguest *g, u32 slot, u32 count);
+struct wreq *wguest_discard(struct wguest *g, u32 slot, u32 count);
+u32 wguest_do(struct wguest *g, struct wreq *req);	/* settles; the status, or ~0: unanswered */
+void wguest_raw(struct wguest *g, u32 lane, const struct memx_head *head, const void *body);
+void wguest_page(const struct wguest *g, u32 slot, u64 version, void *to);
+void wguest_detach(struct wguest *g);
+
+#endif /* MEMX_TEST_WORLD_H */
