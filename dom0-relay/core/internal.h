@@ -113,7 +113,7 @@ struct dop {
 	u8 class;
 	bool sent, hedge;
 	u16 small_len;
-	u8 small[160];			/* fixed part of the body */
+	u8 small[160] __attribute__((aligned(8)));			/* fixed part of the body */
 };
 
 struct dop *dop_new(struct core_donor *donor, u16 op, enum dop_class class, dop_done done);
