@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Servers, a relay and native guests as real processes, and TAP output, for the process-level tests.
+
+Programs come from $MEMX_BIN (build/bin otherwise), scratch is $MEMX_TMP. Everything that is started ends with the test: children get
+SIGKILL when it dies. Readiness is the service manager's notification; everything else that is waited for is asked for with a deadline.
+"""
+
+import ctypes
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
+BIN = os.environ.get("MEMX_BIN", os.path.join(TOP, "build", "bin"))
+SLOW = 4 if os.environ.get("MEMX_VARIANT", "opt") != "opt" else 1
+PATIENCE = 60 * SLOW
+
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Failed(Exception):
+    """A test's expectation did not hold."""
+
+
+def check(condition, text):
+    if not condition:
+        raise Failed(text)
+
+
+def equal(seen, wanted, what):
+    if seen != wanted:
+        raise Failed(f"{what}: {seen!r}, wanted {wanted!r}")
+
+
+def until(ask, what, seconds=None):
+    """Waits until ask() returns something true, and returns that."""
+    end = time.monotonic() + (seconds or PATIENCE)
+    while True:
+        answer = ask()
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            raise Failed(f"{what}: did not come within {seconds or PATIENCE} s")
+        time.sleep(0.02)
+
+
+# ---- processes ----
+
+
+def _child():
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def control(path, cmd, **arguments):
+    """Asks a daemon over its control socket and returns the data of the answer."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(PATIENCE)
+        sock.connect(path)
+        sock.sendall(json.dumps({"cmd": cmd, **arguments}).encode() + b"\n")
+        data = b""
+        while not data.endswith(b"\n"):
+            part = sock.recv(65536)
+            if not part:
+                break
+            data += part
+    reply = json.loads(data)
+    if not reply.get("ok"):
+        raise Failed(f"{path}: {cmd}: {reply.get('error')}")
+    return reply["data"]
+
+
+class Daemon:
+    """A program that says when it is ready."""
+
+    def __init__(self, folder, name, argv):
+        self.folder, self.name, self.argv = folder, name, argv
+        self.log_path = os.path.join(folder, name + ".log")
+        self.process = None
+
+    def start(self):
+        notify = os.path.join(self.folder, self.name + ".notify")
+        if os.path.exists(notify):
+            os.unlink(notify)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, open(self.log_path, "ab") as log:
+            sock.bind(notify)
+            sock.settimeout(0.1)
+            environment = dict(os.environ, NOTIFY_SOCKET=notify)
+            environment.pop("JOURNAL_STREAM", None)
+            self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env=environment, preexec_fn=_child)
+            end = time.monotonic() + PATIENCE
+            while True:
+                try:
+                    if b"READY=1" in sock.recv(4096):
+                        return self
+                except socket.timeout:
+                    pass
+                check(self.process.poll() is None, f"{self.name} ended with {self.process.returncode}: {self.tail()}")
+                check(time.monotonic() < end, f"{self.name} is not ready: {self.tail()}")
+
+    @property
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self, sig=signal.SIGKILL):
+        if self.running:
+            self.process.send_signal(sig)
+            if sig not in (signal.SIGSTOP, signal.SIGCONT, signal.SIGHUP):
+                self.process.wait(PATIENCE)
+
+    def stop(self):
+        """Ends it in good order; a sanitiser's report or a crash is an error."""
+        if not self.process:
+            return
+        if self.running:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            status = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise Failed(f"{self.name} did not end on SIGTERM: {self.tail()}")
+        self.process = None
+        check(status in (0, -signal.SIGKILL), f"{self.name} ended with {status}: {self.tail()}")
+
+    def log(self):
+        with open(self.log_path, errors="replace") as file:
+            return file.read()
+
+    def tail(self, lines=12):
+        return "\n".join(self.log().splitlines()[-lines:])
+
+
+class Server(Daemon):
+    def __init__(self, folder, name, memory="256M", domain=None, extra=()):
+        self.port = 0
+        self.control = os.path.join(folder, name + ".sock")
+        self.options = ["--memory", memory, "--domain", domain or name, "--id-file", os.path.join(folder, name + ".id"),
+                        "--control", self.control, "--lock", "no", *extra]
+        super().__init__(folder, name, None)
+
+    def start(self):
+        self.argv = [os.path.join(BIN, "memx-server"), "--listen", f"127.0.0.1:{self.port}", *self.options]
+        super().start()
+        self.port = self.status()["port"]
+        return self
+
+    def status(self):
+        return control(self.control, "status")
+
+    def sessions(self):
+        return control(self.control, "sessions")
+
+
+class Relay(Daemon):
+    def __init__(self, folder, servers, guests, name="relay", **settings):
+        self.control = os.path.join(folder, name + ".sock")
+        self.shm = os.path.join(folder, name + "-shm.sock")
+        self.conf = os.path.join(folder, name + ".conf")
+        self.settings = {"control": self.control, "xenstore": "no", "shm": self.shm,
+                         "id_file": os.path.join(folder, name + ".id"), **settings}
+        self.servers, self.guests = servers, guests
+        super().__init__(folder, name, [os.path.join(BIN, "memx-dom0-relay"), "--config", self.conf])
+
+    def start(self):
+        lines = ["[relay]"] + [f"{key} = {value}" for key, value in self.settings.items()]
+        for server in self.servers:
+            lines += [f"[donor {server.name}]", f"address = 127.0.0.1:{server.port}"]
+        for name, keys in self.guests.items():
+            lines += [f"[guest {name}]"] + [f"{key} = {value}" for key, value in keys.items()]
+        with open(self.conf, "w") as file:
+            file.write("\n".join(lines) + "\n")
+        return super().start()
+
+    def ask(self, cmd, **arguments):
+        return control(self.control, cmd, **arguments)
+
+    def counters(self):
+        return self.ask("status")["counters"]
+
+
+class Guest:
+    """memx-guest, told what to do line by line."""
+
+    def __init__(self, relay, name, *options):
+        self.name = name
+        self.errors = open(os.path.join(relay.folder, f"guest-{name}.log"), "ab")
+        self.process = subprocess.Popen([os.path.join(BIN, "memx-guest"), "--socket", relay.shm, "--name", name, "--verbose",
+                                         *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+                                        text=True, preexec_fn=_child)
+
+    def say(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def hear(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise Failed(f"guest {self.name} ended with {self.process.wait()}: {self.tail()}")
+        return line.strip()
+
+    def ask(self, line):
+        """Sends a command; returns its answer's values, or raises with its error."""
+        self.say(line)
+        answer = self.hear()
+        check(answer.startswith("ok"), f"guest {self.name}: {line}: {answer}")
+        return dict(pair.split("=", 1) for pair in answer.split()[1:] if "=" in pair)
+
+    def ask_raw(self, line):
+        self.say(line)
+        return self.hear()
+
+    def attach(self, seconds=None):
+        return self.ask(f"wait {int((seconds or PATIENCE) * 1000)}")
+
+    def stat(self, command="stat"):
+        return {key: int(value) for key, value in self.ask(command).items()}
+
+    def end(self, how="shutdown"):
+        if self.process.poll() is None:
+            try:
+                self.say(f"end {how}")
+                self.process.stdin.close()
+            except BrokenPipeError:
+                pass
+        status = self.process.wait(PATIENCE)
+        self.errors.close()
+        check(status == 0, f"guest {self.name} ended with {status}: {self.tail()}")
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.errors.close()
+
+    def tail(self, lines=15):
+        with open(self.errors.name, errors="replace") as file:
+            return "\n".join(file.read().splitlines()[-lines:])
+
+
+class World:
+    """Servers, a relay and guests of one test. As a context it ends them, and looks whether all ended well."""
+
+    def __init__(self, donors=2, memory="256M", guests=None, **settings):
+        self.folder = tempfile.mkdtemp(prefix="t-", dir=os.environ.get("MEMX_TMP"))
+        self.servers = [Server(self.folder, f"d{i}", memory).start() for i in range(donors)]
+        self.relay = Relay(self.folder, self.servers, guests or {"g0": {"quota": "64M"}}, **settings).start()
+        self.guests = []
+
+    def guest(self, name="g0", *options, attach=True):
+        guest = Guest(self.relay, name, *options)
+        self.guests.append(guest)
+        if attach:
+            guest.attach()
+        return guest
+
+    def pages_used(self):
+        return [server.status()["pages_used"] if server.running else None for server in self.servers]
+
+    def sessions(self):
+        return [len(server.sessions()) for server in self.servers if server.running]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        problems = []
+        for guest in self.guests:
+            if guest.process.poll() is None:
+                try:
+                    guest.end() if not kind else guest.kill()
+                except (Failed, subprocess.TimeoutExpired) as problem:
+                    guest.process.kill()
+                    problems.append(str(problem))
+        for daemon in [self.relay, *self.servers]:
+            try:
+                daemon.stop()
+            except Failed as problem:
+                problems.append(str(problem))
+        if kind and issubclass(kind, Failed):
+            for daemon in [self.relay, *self.servers]:
+                if os.path.exists(daemon.log_path):
+                    print(f"--- {daemon.name}\n{daemon.tail(25)}", file=sys.stderr)
+            for guest in self.guests:
+                print(f"--- guest {guest.name}\n{guest.tail(25)}", file=sys.stderr)
+        if problems and not kind:
+            raise Failed("; ".join(problems))
+        return False
+
+
+# ---- TAP ----
+
+
+TESTS = []
+
+
+def test(function):
+    """Marks a test; its docstring's first line is its name."""
+    TESTS.append(function)
+    return function
+
+
+def main():
+    chosen = [f for f in TESTS if not sys.argv[1:] or any(word in f.__name__ for word in sys.argv[1:])]
+    print(f"1..{len(chosen)}", flush=True)
+    bad = 0
+    for number, function in enumerate(chosen, 1):
+        name = (function.__doc__ or function.__name__).strip().splitlines()[0].rstrip(".")
+        begun = time.monotonic()
+        try:
+            function()
+        except Exception as problem:  # a test that breaks in any way has failed
+            bad += 1
+            if not isinstance(problem, Failed):
+                traceback.print_exc()
+            for line in str(problem).splitlines():
+                print(f"# {line}")
+            print(f"not ok {number} - {name}", flush=True)
+        else:
+            print(f"ok {number} - {name}", flush=True)
+        print(f"{name}: {time.monotonic() - begun:.1f} s", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def seed():
+    value = int(os.environ.get("MEMX_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 30)
+    print(f"# MEMX_SEED={value}", flush=True)
+    return value
