@@ -72,6 +72,7 @@ static struct {
 	unsigned int lanes;
 	u64 offer;
 	u64 epoch;
+	u64 attach_tag;
 	u64 seed;
 	u64 generation;		/* of the records that were proposed */
 	u64 *record;		/* by extent: generation proposed */
@@ -216,6 +217,7 @@ static void attach(struct lane *lane)
 	if (lane->head.epoch <= my.epoch)
 		wrong("epoch %llu after %llu", (unsigned long long)lane->head.epoch, (unsigned long long)my.epoch);
 	my.epoch = lane->head.epoch;
+	my.attach_tag = lane->head.tag;
 	my.seed = memx_session_seed(body->session);
 	say("attach epoch=%llu slots=%u records=%u flags=%u", (unsigned long long)my.epoch, slots,
 	    memx_le32(body->records), memx_le16(body->flags));
@@ -242,6 +244,7 @@ static void attached(struct lane *lane)
 	if (trick("grant-nonsense"))
 		body.extent_order = 60;
 	lane->head.op = MEMX_OP_ATTACH;
+	lane->head.tag = my.attach_tag;
 	answer(lane, status, &body, sizeof(body));
 	my.attached = status == MEMX_S_OK;
 	say(my.attached ? "attached" : "refused %u", status);
