@@ -31,6 +31,7 @@ enum {
 	LANES		= 2,
 	PATIENCE_MS	= 20000,	/* sanitised relays on a loaded machine are slow */
 	SLOTS		= 2048,
+	EXTENT_ORDER	= 6,		/* of the relay's settings: a map says which one it is of */
 };
 
 struct evil {
@@ -89,8 +90,9 @@ static bool wait_any(struct evil *e, int ms)
 
 static bool closed(struct evil *e)
 {
+	/* 2: not there yet */
 	for (int i = 0; i < LANES; i++)
-		if (!memx_chan_peer_live(e->lane[i].chan))
+		if (!memx_load_once(&ring(e, i)->shr->cli_live))
 			return true;
 	return false;
 }
@@ -249,6 +251,7 @@ static void attach_body(struct evil *e, struct memx_attach *a, u32 records)
 	*a = (struct memx_attach){ .slots = memx_put_le32(SLOTS), .records = memx_put_le32(records) };
 	memcpy(a->session, e->session, sizeof(a->session));
 	a->lineage[0] = memx_put_le64(4711);
+	a->extent_order = records ? EXTENT_ORDER : 0;
 }
 
 static void send_attach(struct evil *e, u32 records)
@@ -419,12 +422,14 @@ static void say_closed(struct evil *e)
 	u64 end = memx_now() + PATIENCE_MS * 1000000ULL;
 	enum outcome out;
 
-	while (memx_now() < end && !closed(e)) {
+	for (bool over = false; memx_now() < end && !over; ) {
+		over = closed(e);	/* before the socket: a refusal comes first and says more */
 		if (socket_says(e, &out)) {
 			printf("dead\n");
 			exit(0);
 		}
-		wait_any(e, 100);
+		if (!over)
+			wait_any(e, 100);
 	}
 	printf("%s\n", closed(e) ? "closed" : "silent");
 	exit(0);
@@ -616,7 +621,8 @@ static void t_hello_nonce(struct evil *e)
 
 	make_lanes(e);
 	offer(e);
-	take_hello(e, STORE_LANE, &head);
+	if (!take_hello(e, STORE_LANE, &head))
+		die("hello");
 	hello_reply(e, STORE_LANE, &hello);
 	hello.offer = memx_put_le64(e->offer + 1);
 	send_frame(e, STORE_LANE, &head, &hello);
@@ -630,7 +636,8 @@ static void t_hello_lanes(struct evil *e)
 
 	make_lanes(e);
 	offer(e);
-	take_hello(e, STORE_LANE, &head);
+	if (!take_hello(e, STORE_LANE, &head))
+		die("hello");
 	hello_reply(e, STORE_LANE, &hello);
 	hello.lanes = 200;
 	send_frame(e, STORE_LANE, &head, &hello);
@@ -645,7 +652,8 @@ static void t_hello_kinds(struct evil *e)
 		struct memx_hello hello;
 		struct memx_head head;
 
-		take_hello(e, i, &head);
+		if (!take_hello(e, i, &head))
+			die("hello");
 		hello_reply(e, i, &hello);
 		hello.lane_kind = MEMX_LANE_STORE;
 		send_frame(e, i, &head, &hello);
@@ -806,11 +814,11 @@ static void t_changing_bytes(struct evil *e)
 	for (int i = 0; i < 200; i++) {
 		u32 at = r->tx_prod & (r->tx_size - 1);
 		struct memx_head head;
-		u64 tag = send_store(e, (u32)i, 4, 5);
+		u64 tag = send_store(e, (u32)i * 4, 4, 5);
 		u8 *body;
 
 		for (int k = 0; k < 4000; k++)
-			r->tx[(at + (u32)(k * 7919) % 16000) & (r->tx_size - 1)] ^= (u8)k;
+			r->tx[(at + 256 + (u32)(k * 7919) % 16000) & (r->tx_size - 1)] ^= (u8)k;
 		if (!answer_to(e, STORE_LANE, tag, &head, &body, false))
 			break;
 		free(body);
@@ -824,22 +832,51 @@ static void t_changing_bytes(struct evil *e)
 
 /* ---- tricks: credits ---- */
 
+/* Stores @count pages from slot 0 on, in good order. */
+static void put_pages(struct evil *e, u32 count)
+{
+	struct memx_head head;
+	u8 *body;
+
+	for (u32 slot = 0; slot < count; slot += 32) {
+		u64 tag = send_store(e, slot, 32, 5);
+
+		if (!answer_to(e, STORE_LANE, tag, &head, &body, false) || head.status)
+			die("store");
+		free(body);
+	}
+}
+
+/* More requests at one go than may be unanswered. */
 static void t_overdraft(struct evil *e)
 {
-	u32 allowed;
+	u32 at = 0, len = MEMX_HDR_LEN + memx_want_len(1);
 
 	ready(e);
-	allowed = memx_le32(e->granted.lane_requests);
-	for (u32 i = 0; i < 4 * allowed && !closed(e); i++)
-		send_fetch(e, i % SLOTS, 1, 1);		/* and no answer is read */
+	put_pages(e, 32);
+	for (u32 i = 0; i < memx_le32(e->granted.lane_requests) + 50; i++) {
+		struct memx_head head = request(e, MEMX_OP_FETCH, build_want(e, scratch, i % 32, 1, 5));
+		struct memx_hdr hdr;
+
+		if ((u32)memx_vring_space(ring(e, FETCH_LANE)) < at + len)
+			break;
+		memx_hdr_put(&hdr, &head);
+		memx_vring_put(ring(e, FETCH_LANE), at, &hdr, sizeof(hdr));
+		memx_vring_put(ring(e, FETCH_LANE), at + MEMX_HDR_LEN, scratch, head.len);
+		at += len;
+	}
+	if (memx_vring_publish(ring(e, FETCH_LANE), at))
+		notify(e, FETCH_LANE);
 	say_closed(e);
 }
 
+/* More pages than the reply ring holds, and no answer is read. */
 static void t_overdraft_pages(struct evil *e)
 {
 	ready(e);
-	for (u32 i = 0; i < 4096 && !closed(e); i++)
-		send_fetch(e, (i * 32) % SLOTS, 32, 1);
+	put_pages(e, 512);
+	for (u32 i = 0; i < 16 && !closed(e); i++)
+		send_fetch(e, i * 32, 32, 5);
 	say_closed(e);
 }
 

@@ -18,3 +18,14 @@ memx-hostile_SRCS := tools/native/hostile.c
 memx-hostile_LIBS := memx-user
 memx-hostile_PKGS := jansson libxxhash inih
 memx-hostile_NOINSTALL := y
+
+TESTS_SCRIPT += native-data native-faults native-hostile
+native-data_CMD := tools/native/tests/data.py
+native-data_PROGS := memx-server memx-dom0-relay memx-guest
+native-data_TIMEOUT := 300
+native-faults_CMD := tools/native/tests/faults.py
+native-faults_PROGS := memx-server memx-dom0-relay memx-guest
+native-faults_TIMEOUT := 600
+native-hostile_CMD := tools/native/tests/hostile.py
+native-hostile_PROGS := memx-server memx-dom0-relay memx-guest memx-hostile
+native-hostile_TIMEOUT := 600
