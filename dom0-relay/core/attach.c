@@ -157,12 +157,16 @@ static u8 copies_wanted(const struct core_link *link, const struct session *s)
 	return r < MEMX_MAX_REPLICAS ? r : MEMX_MAX_REPLICAS - 1;	/* a place in the record for the replacement */
 }
 
-static void attach_begin(struct core_link *link)
+/* The map is through. */
+void attach_begin(struct core_link *link)
 {
 	struct relay_core *core = link->core;
 	struct session *s = link->session, *old = session_find(core, s->vm, s->id);
 
 	link->state = LINK_ATTACHING;
+	link->mapped = !link->greeted;
+	if (link->mapped)
+		return;		/* lanes are not ordered among each other: another one's hello is still to come */
 	if (core->draining) {
 		attach_refuse(link, MEMX_S_DRAINING, "the relay is shutting down");
 		return;

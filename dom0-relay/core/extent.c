@@ -92,6 +92,20 @@ bool extent_waiting(const struct extent *x)
 	return x->cur.generation && !live_usable(x->s, &x->cur);
 }
 
+/* Do donors hold the record in effect, so that they take writes by it? Not while a change is under way or was given up halfway. */
+bool extent_takes_writes(const struct extent *x)
+{
+	return x->state == X_STEADY && x->gen_floor <= x->cur.generation;
+}
+
+/* A donor says that it holds a newer record than the one in effect: one that was proposed and did not come through. */
+void extent_newer(struct extent *x, u64 generation)
+{
+	if (generation > x->gen_floor)
+		x->gen_floor = generation;
+	extent_review(x);
+}
+
 u64 extent_fetch_generation(const struct extent *x)
 {
 	return x->gen_floor > x->cur.generation ? x->gen_floor : x->cur.generation;
@@ -513,10 +527,11 @@ void extent_replica_failed(struct extent *x, struct core_donor *d, u32 status)
 	struct session *s = x->s;
 	int i = placement_find(&x->cur, d), k = placement_find(&x->next, d);
 
-	core_say(s->core, CORE_LOG_WARN, "replica-failed", "guest=%s extent=%u donor=%s status=%s", s->name, x->index, d->name,
-		 status_word(status));
-	if (i >= 0)
+	if (i >= 0 && !x->cur.r[i].bad) {
+		core_say(s->core, CORE_LOG_WARN, "replica-failed", "guest=%s extent=%u donor=%s status=%s", s->name, x->index,
+			 d->name, status_word(status));
 		x->cur.r[i].bad = true;
+	}
 	if (k >= 0)
 		x->next.r[k].bad = true;
 	extent_review(x);
@@ -607,7 +622,7 @@ void extent_work(struct extent *x)
 		return;
 	if (x->state == X_STEADY && x->touched)
 		extent_free_touched(x);
-	if (x->state == X_STEADY)
+	if (extent_takes_writes(x))
 		dispatch_writes(x);
 	dispatch_fetches(x);		/* also during a change */
 }

@@ -256,6 +256,8 @@ bool replica_usable(const struct session *s, const struct replica *r);
 bool replica_gone(const struct replica *r);	/* its bytes exist no longer */
 bool extent_degraded(const struct extent *x);
 bool extent_waiting(const struct extent *x);
+bool extent_takes_writes(const struct extent *x);
+void extent_newer(struct extent *x, u64 generation);
 u64 extent_fetch_generation(const struct extent *x);
 
 /* ---- sessions (session.c), fences (fence.c) ------------------------------------------------------------------------------- */
@@ -348,6 +350,7 @@ void fence_reserve(struct session *s, struct core_donor *d, u64 pages, dop_done 
 
 void attach_frame(struct core_link *link, unsigned int lane, const struct memx_head *head, struct rbuf *body);
 void attach_map(struct core_link *link, const struct memx_head *head, struct rbuf *body);
+void attach_begin(struct core_link *link);
 void attach_work(struct session *s);
 void attach_refuse(struct core_link *link, u32 status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void detach_frame(struct core_link *link, unsigned int lane, const struct memx_head *head);
@@ -413,6 +416,8 @@ struct core_link {
 	struct core_guest_conf conf;
 	u8 state;
 	bool dying, told, dead;		/* marked; the edge knows; torn down, to be freed with the next tick */
+	bool greeted;			/* all lanes said hello */
+	bool mapped;			/* the map was through before that */
 	u64 offer;
 	unsigned int lanes, stores, fetches;
 	struct lane lane[MEMX_MAX_LANES];

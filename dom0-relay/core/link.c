@@ -3,7 +3,8 @@
  * link.c - a guest's channel: lanes, hello, credit, and which frame may come when.
  *
  *	state		what the guest may send			ends with
- *	HELLO		answers to HELLO, one per lane		all lanes said it: READY
+ *	HELLO		answers to HELLO, one per lane; then	all lanes said it: READY
+ *			ATTACH, which waits for the others
  *	READY		ATTACH					MAPPING
  *	MAPPING		MAP					the last of them: ATTACHING
  *	ATTACHING	nothing but PING			granted: ATTACHED; refused: READY
@@ -351,7 +352,13 @@ static void all_said_hello(struct core_link *link)
 	if (link->lane_pages < MEMX_MAX_PAGES)
 		link->lane_pages = MEMX_MAX_PAGES;
 	link->lane_requests = LINK_LANE_REQUESTS;
-	link->state = LINK_READY;
+	link->greeted = true;
+	if (link->state == LINK_HELLO)
+		link->state = LINK_READY;
+	else if (link->attach_lane != link->store_lane[0])
+		link_violation(link, link->attach_lane, "attach beside the first store lane");
+	else if (link->mapped)
+		attach_begin(link);
 }
 
 static void hello_frame(struct core_link *link, unsigned int lane, const struct memx_head *head, const struct rbuf *body)
@@ -426,7 +433,7 @@ static bool data_op(u16 op)
 static const char *out_of_place(const struct core_link *link, unsigned int lane, const struct memx_head *head)
 {
 	u8 kind = link->lane[lane].kind;
-	bool control = lane == link->store_lane[0];
+	bool control = link->greeted ? lane == link->store_lane[0] : kind == MEMX_LANE_STORE;
 
 	switch (head->op) {
 	case MEMX_OP_PING:
@@ -442,7 +449,7 @@ static const char *out_of_place(const struct core_link *link, unsigned int lane,
 	case MEMX_OP_ATTACH:
 		if (!control)
 			return "attach beside the first store lane";
-		return link->state == LINK_READY ? NULL : "attach while attached or attaching";
+		return link->state == LINK_READY || link->state == LINK_HELLO ? NULL : "attach while attached or attaching";
 	case MEMX_OP_MAP:
 		if (!control)
 			return "map beside the first store lane";
@@ -500,7 +507,7 @@ static void head_check(struct core_link *link, unsigned int lane, const struct m
 	}
 	if (head->reply)
 		return;
-	if (link->state == LINK_HELLO)
+	if (!l->hello)
 		why = "request before hello";
 	else
 		why = out_of_place(link, lane, head);

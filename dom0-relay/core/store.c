@@ -14,6 +14,7 @@
  *	AGAIN, LIMIT			asked again a moment later	-
  *	CORRUPT				damaged on the way: again	CORRUPT after three times
  *	NOFENCE, UNKNOWN		fenced anew, asked again	-
+ *	GENERATION, newer than ours	the record changes first	-
  *	FENCED, SUPERSEDED		this relay was left behind	- (the link is closed)
  *	anything else			bad: dropped from the record	-
  *	connection lost			asked again, or dropped		-
@@ -146,7 +147,7 @@ static int merge_pages(struct greq *req, const struct rbuf *body)
 }
 
 /* What the answer says about the replica. True: it is settled for this donor. */
-static bool settled(struct greq *req, struct core_donor *d, u32 status)
+static bool settled(struct greq *req, struct core_donor *d, u32 status, u64 held)
 {
 	struct extent *x = req->extent;
 
@@ -178,8 +179,12 @@ static bool settled(struct greq *req, struct core_donor *d, u32 status)
 		session_fenced(x->s, d, status);
 		return false;
 	case MEMX_S_GENERATION:
-		if (x->state != X_STEADY)	/* sent before the change that is under way */
+		if (!extent_takes_writes(x))	/* sent before the change that is under way */
 			return false;
+		if (held > x->cur.generation && held - x->cur.generation < 1ULL << 32) {
+			extent_newer(x, held);
+			return false;
+		}
 		/* fall through */
 	default:
 		extent_replica_failed(x, d, status);
@@ -191,7 +196,7 @@ static int store_done(struct dop *dop, u32 status, const struct memx_head *head,
 {
 	struct greq *req = dop->req;
 	struct core_donor *d = dop->donor;
-	struct memx_io io;
+	struct memx_io io = { 0 };
 
 	list_del(&dop->in_req);
 	req->out &= ~bit64(d->index);
@@ -209,7 +214,7 @@ static int store_done(struct dop *dop, u32 status, const struct memx_head *head,
 	}
 	if (status == MEMX_S_PARTIAL && merge_pages(req, body))
 		return -EPROTO;
-	if (status == MEMX_S_PARTIAL || settled(req, d, status)) {
+	if (status == MEMX_S_PARTIAL || settled(req, d, status, memx_le64(io.generation))) {
 		req->done |= bit64(d->index);
 		if (status == MEMX_S_OK || status == MEMX_S_PARTIAL)
 			d->stores += req->count;
@@ -340,6 +345,6 @@ void store_frame(struct core_link *link, unsigned int lane, const struct memx_he
 	list_add_tail(&req->in_extent, &x->writes);
 	if (head->op == MEMX_OP_DISCARD && x->state == X_NONE && x->writes.next == &req->in_extent)
 		store_fail(req, MEMX_S_OK);	/* nothing was ever stored here: nothing to discard */
-	else if (x->state == X_NONE || (x->state == X_STEADY && !store_send(req)))
+	else if (x->state == X_NONE || (x->state == X_STEADY && (!extent_takes_writes(x) || !store_send(req))))
 		extent_review(x);
 }

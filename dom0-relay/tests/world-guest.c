@@ -112,6 +112,7 @@ void wguest_hang_up(struct wguest *g)
 
 void wguest_offer(struct wguest *g)
 {
+	wguest_lost(g);		/* what is still in the rings belongs to the offer before */
 	g->offer = world_random(g->w);
 	g->closed = false;
 	g->reason[0] = 0;

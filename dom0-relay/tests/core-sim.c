@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * core-sim.c - thousands of seeded schedules of the relay's core over real donor cores, in virtual time.
+ *
+ * Each seed makes a cluster, lets guests store, fetch and discard at random, delivers frames in random order between
+ * connections and lanes, and strikes with faults: connections break (with their bytes still on the way), donors hang and come
+ * back, lose their memory where the records say that another live copy exists, the relay is killed, guests attach anew. The
+ * guest checks every answer (world-guest.c). At the end everything heals; then every request must have been answered, and
+ * every slot is read back.
+ *
+ * CORE_SIM_SEED: first seed (1); CORE_SIM_N: how many (default below). A failure prints its seed; CORE_SIM_SEED=that
+ * CORE_SIM_N=1 CORE_SIM_ONLY=sim_... WORLD_LOG=1 shows it.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "world.h"
+
+enum {
+	SIM_N		= 3000,
+	SIM_STEPS	= 700,
+};
+
+enum fault { FAULT_DROP, FAULT_HANG, FAULT_HEAL, FAULT_RELAY, FAULT_GUEST, FAULT_MEMORY, FAULTS };
+
+struct regime {
+	const char *name;
+	u32 donors_min, replicas;
+	u32 weight[FAULTS];		/* of 1000 steps */
+};
+
+static const struct regime calm = { .name = "calm", .donors_min = 1, .replicas = 1 };
+static const struct regime links = {
+	.name = "connections", .donors_min = 1, .replicas = 1,
+	.weight = { [FAULT_DROP] = 6, [FAULT_HANG] = 4, [FAULT_HEAL] = 8, [FAULT_GUEST] = 2 },
+};
+static const struct regime pairs = {
+	.name = "pairs", .donors_min = 2, .replicas = 2,
+	.weight = { [FAULT_DROP] = 6, [FAULT_HANG] = 4, [FAULT_HEAL] = 8, [FAULT_GUEST] = 2 },
+};
+static const struct regime relays = {
+	.name = "relay killed", .donors_min = 2, .replicas = 2,
+	.weight = { [FAULT_DROP] = 4, [FAULT_HANG] = 3, [FAULT_HEAL] = 8, [FAULT_RELAY] = 5, [FAULT_GUEST] = 2 },
+};
+static const struct regime memory = {
+	.name = "memory lost", .donors_min = 3, .replicas = 2,
+	.weight = { [FAULT_DROP] = 4, [FAULT_HANG] = 3, [FAULT_HEAL] = 8, [FAULT_RELAY] = 2, [FAULT_GUEST] = 2, [FAULT_MEMORY] = 12 },
+};
+
+static u32 die(struct world *w, u32 sides)
+{
+	return (u32)(world_random(w) % sides);
+}
+
+/* Does every acknowledged page survive if this donor forgets everything? By what the guests hold, which is the truth. */
+static bool may_forget(struct world *w, const struct wdonor *lost)
+{
+	u32 i, x, k, j;
+
+	for (i = 0; i < w->guests; i++) {
+		const struct wguest *g = &w->guest[i];
+
+		for (x = 0; g->order && x < memx_extents(g->slots, g->order); x++) {
+			const struct memx_record *rec = &g->record[x];
+			u32 left = 0;
+
+			for (k = 0; k < rec->replicas; k++)
+				for (j = 0; j < w->donors; j++)
+					left += &w->donor[j] != lost && rec->replica[k].state == MEMX_R_LIVE &&
+						!memcmp(rec->replica[k].donor, w->donor[j].id, 16) &&
+						memx_le64(rec->replica[k].instance) == w->donor[j].instance;
+			if (rec->generation && !left)
+				return false;
+		}
+	}
+	return true;
+}
+
+static void strike(struct world *w, enum fault fault)
+{
+	struct wdonor *d = &w->donor[die(w, w->donors)];
+	struct wguest *g = &w->guest[die(w, w->guests)];
+
+	switch (fault) {
+	case FAULT_DROP:
+		wdonor_drop(d);
+		break;
+	case FAULT_HANG:
+		d->hung = true;
+		break;
+	case FAULT_HEAL:
+		d->hung = false;
+		break;
+	case FAULT_RELAY:
+		world_relay_restart(w);
+		break;
+	case FAULT_GUEST:
+		wguest_hang_up(g);
+		break;
+	case FAULT_MEMORY:
+		if (may_forget(w, d))
+			wdonor_restart(d);
+		break;
+	default:
+		break;
+	}
+}
+
+/* What a guest does when it has nothing better to do. */
+static void guest_acts(struct world *w, struct wguest *g)
+{
+	u32 slot, count = 1 + die(w, 6);
+
+	if (!g->alive) {
+		wguest_offer(g);
+		return;
+	}
+	if (!g->attached) {
+		if (g->lanes_said == W_LANES && !g->attaching)
+			wguest_attach(g);
+		return;
+	}
+	slot = die(w, g->slots);
+	switch (die(w, 8)) {
+	case 0 ... 3:
+		wguest_store(g, slot, count);
+		break;
+	case 4 ... 6:
+		wguest_fetch(g, slot, count);
+		break;
+	default:
+		wguest_discard(g, slot, count);
+	}
+}
+
+static bool all_quiet(struct world *w)
+{
+	u32 i;
+
+	for (i = 0; i < w->guests; i++)
+		if (!w->guest[i].attached || w->guest[i].busy)
+			return false;
+	return true;
+}
+
+static void heal(struct world *w)
+{
+	u32 i, turn;
+
+	for (i = 0; i < w->donors; i++)
+		w->donor[i].hung = false;
+	for (turn = 0; turn < 400; turn++) {
+		for (i = 0; i < w->guests; i++) {
+			struct wguest *g = &w->guest[i];
+
+			if (!g->alive)
+				wguest_offer(g);
+			else if (!g->attached && !g->attaching && g->lanes_said == W_LANES)
+				wguest_attach(g);
+		}
+		world_pass(w, 50);
+		if (all_quiet(w))
+			return;
+	}
+	for (i = 0; i < w->guests; i++)
+		fprintf(stderr, "seed %llu: guest %u: alive %d attached %d attaching %d busy %u last status %u %s\n",
+			(unsigned long long)w->seed, i, w->guest[i].alive, w->guest[i].attached, w->guest[i].attaching,
+			w->guest[i].busy, w->guest[i].attach_status, w->guest[i].reason);
+	abort();
+}
+
+static void read_back(struct world *w, struct wguest *g)
+{
+	u32 slot;
+
+	for (slot = 0; slot < g->slots; slot++)
+		if (g->slot[slot].state == SLOT_STORED && wguest_do(g, wguest_fetch(g, slot, 1)) != MEMX_S_OK) {
+			world_pass(w, 3000);
+			if (g->busy) {
+				fprintf(stderr, "seed %llu: slot %u cannot be read\n", (unsigned long long)w->seed, slot);
+				abort();
+			}
+		}
+	if (g->errors) {
+		fprintf(stderr, "seed %llu: %llu writes failed\n", (unsigned long long)w->seed, (unsigned long long)g->errors);
+		abort();
+	}
+}
+
+static void run_one(const struct regime *r, u64 seed, struct core_counters *sum)
+{
+	u64 mix = seed * 0x9e3779b97f4a7c15ULL;
+	u32 donors = r->donors_min + (u32)(mix >> 40) % 3, step, i, dice, guests = 1 + (u32)(mix >> 50) % 2;
+	struct world *w = world_new(seed, donors, 24, NULL);
+	struct core_counters c;
+
+	for (i = 0; i < guests; i++)
+		wguest_start(wguest_new(w, 128, r->replicas));
+	for (step = 0; step < SIM_STEPS; step++) {
+		enum fault f;
+
+		dice = die(w, 1000);
+		for (f = 0; f < FAULTS; f++) {
+			if (dice < r->weight[f])
+				break;
+			dice -= r->weight[f];
+		}
+		if (f < FAULTS)
+			strike(w, f);
+		else if (die(w, 3) == 0)
+			guest_acts(w, &w->guest[die(w, w->guests)]);
+		else if (!world_roll(w) || die(w, 40) == 0)
+			world_tick(w);
+	}
+	heal(w);
+	for (i = 0; i < w->guests; i++)
+		read_back(w, &w->guest[i]);
+	c = world_counters(w);
+	if (c.violations || c.donor_violations || c.bad_pages || c.extents_lost) {
+		fprintf(stderr, "seed %llu: honest peers were accused: %llu %llu %llu %llu\n", (unsigned long long)seed,
+			(unsigned long long)c.violations, (unsigned long long)c.donor_violations,
+			(unsigned long long)c.bad_pages, (unsigned long long)c.extents_lost);
+		abort();
+	}
+	for (i = 0; i < sizeof(c) / sizeof(u64); i++)
+		((u64 *)sum)[i] += ((const u64 *)&c)[i];
+	world_free(w);
+}
+
+static u64 setting(const char *name, u64 otherwise)
+{
+	const char *value = getenv(name);
+
+	return value ? strtoull(value, NULL, 0) : otherwise;
+}
+
+static void run(const struct regime *r)
+{
+	u64 first = setting("CORE_SIM_SEED", 1), n = setting("CORE_SIM_N", SIM_N / 5), seed;
+	struct core_counters sum = { 0 };
+
+	for (seed = first; seed < first + n; seed++)
+		run_one(r, seed, &sum);
+	fprintf(stderr, "# %s: %llu schedules; stores %llu fetches %llu resends %llu records %llu dropped %llu repaired %llu losses "
+		"%llu new instances %llu\n", r->name, (unsigned long long)n, (unsigned long long)sum.stores,
+		(unsigned long long)sum.fetches, (unsigned long long)sum.resends, (unsigned long long)sum.records,
+		(unsigned long long)sum.replicas_dropped, (unsigned long long)sum.replicas_repaired,
+		(unsigned long long)sum.donor_losses, (unsigned long long)sum.donor_new_instances);
+}
+
+static void sim_calm(void **state)
+{
+	(void)state;
+	run(&calm);
+}
+
+static void sim_connections(void **state)
+{
+	(void)state;
+	run(&links);
+}
+
+static void sim_pairs(void **state)
+{
+	(void)state;
+	run(&pairs);
+}
+
+static void sim_relays(void **state)
+{
+	(void)state;
+	run(&relays);
+}
+
+static void sim_memory(void **state)
+{
+	(void)state;
+	run(&memory);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(sim_calm),
+		cmocka_unit_test(sim_connections),
+		cmocka_unit_test(sim_pairs),
+		cmocka_unit_test(sim_relays),
+		cmocka_unit_test(sim_memory),
+	};
+
+	if (getenv("CORE_SIM_ONLY"))
+		cmocka_set_test_filter(getenv("CORE_SIM_ONLY"));
+	return cmocka_run_group_tests_name("relay core: schedules", tests, NULL, NULL);
+}
