@@ -181,6 +181,12 @@ static enum settings_verdict wrong(const char *text)
 	return SETTINGS_WRONG;
 }
 
+static enum settings_verdict missing(const char *path, const char *key, const char *accepted)
+{
+	fprintf(stderr, "%s: [server] %s: not given; accepted: %s\n", path ? path : "command line", key, accepted);
+	return SETTINGS_WRONG;
+}
+
 /* First round over the arguments: which file, and the options that end everything. */
 static enum settings_verdict find_file(int argc, char **argv, const char **path, bool *only_check)
 {
@@ -242,9 +248,9 @@ enum settings_verdict settings_from_args(struct settings *s, const char **config
 		return wrong(line);
 	}
 	if (!s->memory)
-		return wrong("memory: not given; accepted: a size such as 4G, by --memory or as memory= in [server]");
+		return missing(*config_path, "memory", "a size such as 4G, by --memory or as memory = in [server]");
 	if (!s->listen.port && !s->listen.len && !*s->listen.host)
-		return wrong("listen: not given; accepted: ADDR:PORT, by --listen or as listen= in [server]");
+		return missing(*config_path, "listen", "ADDR:PORT, by --listen or as listen = in [server]");
 	if (only_check) {
 		printf("memx-server: settings are right\n");
 		return SETTINGS_DONE;

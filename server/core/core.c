@@ -107,6 +107,7 @@ struct srv_conn *srv_conn_open(struct srv *srv, void *ctx)
 		return NULL;
 	conn->srv = srv;
 	conn->ctx = ctx;
+	conn->serial = ++srv->conn_serial;
 	srv->connections++;
 	return conn;
 }

@@ -63,7 +63,7 @@ struct srv_session {
 	struct srv_leaf **leaf;
 	u64 used, reserved;		/* pages; what is promised is the greater of both */
 	u64 retain;			/* serial of the RETAIN that is under way or was last */
-	const struct srv_conn *retain_conn;	/* NULL: none under way */
+	u64 retain_owner;		/* serial of the connection whose RETAIN is under way; 0: none is */
 };
 
 struct srv_handle {
@@ -75,6 +75,7 @@ struct srv_handle {
 struct srv_conn {
 	struct srv *srv;
 	void *ctx;
+	u64 serial;			/* never 0, never comes twice */
 	const char *reason;
 	bool greeted;
 	u8 role;
@@ -104,7 +105,7 @@ struct srv {
 	u64 extents;
 	u64 limit;			/* chunks * pages: what config.limit_pages comes to */
 	u64 promised;			/* sum over the sessions of the greater of used and reserved */
-	u64 retain_serial;
+	u64 retain_serial, conn_serial;
 	bool draining;
 };
 

@@ -182,8 +182,6 @@ static u32 handle_value(const struct srv_handle *h, u32 at)
 
 static void handle_drop(struct srv_conn *conn, struct srv_handle *h)
 {
-	if (h->session->retain_conn == conn)
-		h->session->retain_conn = NULL;
 	srv_session_put(h->session);
 	h->session = NULL;
 	conn->handles--;
@@ -385,7 +383,7 @@ int srv_op_fence(struct srv_req *req)
 	s->seen_ns = req->now_ns;
 	h->epoch = s->epoch;
 	if (s->epoch != before) {
-		s->retain_conn = NULL;
+		s->retain_owner = 0;
 		srv_event(srv, created ? SRV_EVENT_CREATED : SRV_EVENT_FENCE, s, created ? s->slots : before, req->conn);
 	}
 	return answer_fence(req, MEMX_S_OK, value, s);
@@ -518,8 +516,8 @@ int srv_op_retain(struct srv_req *req)
 		return srv_answer(req, status);
 	if (req->head->flags & MEMX_F_FIRST) {
 		s->retain = ++srv->retain_serial;
-		s->retain_conn = req->conn;
-	} else if (s->retain_conn != req->conn) {
+		s->retain_owner = req->conn->serial;
+	} else if (s->retain_owner != req->conn->serial) {
 		return srv_answer(req, MEMX_S_INVALID);		/* the middle of a list of which the beginning is not known */
 	}
 	for (i = 0; i < count; i++) {
@@ -529,7 +527,7 @@ int srv_op_retain(struct srv_req *req)
 	}
 	if (!(req->head->flags & MEMX_F_LAST))
 		return srv_answer(req, MEMX_S_OK);
-	s->retain_conn = NULL;
+	s->retain_owner = 0;
 	before = s->used;
 	gone = condemn(s);
 	if (gone)

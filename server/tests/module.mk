@@ -7,3 +7,9 @@ $(foreach t,$(SRV_TESTS),$(eval $(t)_SRCS := server/tests/harness.c $(t:test-ser
 $(foreach t,$(SRV_TESTS),$(eval $(t)_LIBS := memx-server-core))
 $(foreach t,$(SRV_TESTS),$(eval $(t)_PKGS := libxxhash))
 test-server-memory_SRCS += server/memfd_store.c
+
+TESTS_SCRIPT += server
+server_CMD := server/tests/server.py
+server_PROGS := memx-server
+server_DEPS := server/tests/wire.py server/server.conf
+server_TIMEOUT := 180

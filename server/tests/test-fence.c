@@ -124,6 +124,21 @@ static void a_raised_fence_stops_the_old_connection(void **state)
 	relay_free(new);
 }
 
+/* The relay fenced anew over the same connection; what it had sent before is of the old epoch all the same. */
+static void a_late_request_of_an_older_epoch_is_fenced_on_its_own_connection(void **state)
+{
+	struct sess s = session(*state, "a", 1);
+
+	assert_int_equal(place(&s, 0, 1), MEMX_S_OK);
+	s.epoch = 2;
+	assert_int_equal(fence(&s), MEMX_S_OK);
+	s.epoch = 1;
+	assert_int_equal(store(&s, 1, 0, 1, 0x11), MEMX_S_FENCED);
+	assert_int_equal(detach(&s), MEMX_S_FENCED);
+	s.epoch = 2;
+	assert_int_equal(store(&s, 1, 0, 1, 0x11), MEMX_S_OK);
+}
+
 /* The old relay learns the new epoch from somewhere, but never fenced it: its handle is of the old one. */
 static void an_old_handle_is_not_healed_by_a_new_number(void **state)
 {
@@ -406,6 +421,7 @@ int main(void)
 		TEST(a_lower_epoch_is_fenced_off),
 		TEST(epoch_zero_and_lineage_zero_are_none),
 		TEST(a_raised_fence_stops_the_old_connection),
+		TEST(a_late_request_of_an_older_epoch_is_fenced_on_its_own_connection),
 		TEST(an_old_handle_is_not_healed_by_a_new_number),
 		TEST(an_epoch_that_was_not_fenced_is_refused),
 		TEST(an_equal_epoch_is_granted_to_the_same_lineage),

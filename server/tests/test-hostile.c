@@ -141,6 +141,30 @@ static void slots_must_lie_in_the_extent_and_ascend(void **state)
 	assert_int_equal(srv_counters(s.relay->donor->core)->invalid, 6);
 }
 
+/* FETCH and DISCARD of slots that are not the extent's would reach beyond its memory. */
+static void wanted_slots_must_lie_in_the_extent_too(void **state)
+{
+	static const u32 slots[] = { EXTENT, 2 * EXTENT, SLOTS, UINT32_MAX };
+	struct sess s = session(*state, "a", 1);
+	struct { struct memx_io io; struct memx_want want; } body = { .io = { .session = memx_put_le32(s.handle),
+		.generation = memx_put_le64(1), .count = memx_put_le16(1) }, .want = { .version = memx_put_le64(9) } };
+	u32 i;
+
+	assert_int_equal(place(&s, 0, 1), MEMX_S_OK);
+	assert_int_equal(place(&s, 1, 1), MEMX_S_OK);
+	assert_int_equal(store(&s, 1, EXTENT, 9, 1), MEMX_S_OK);
+	for (i = 0; i < sizeof(slots) / sizeof(slots[0]); i++) {
+		body.want.slot = memx_put_le32(slots[i]);
+		assert_int_equal(ask(s.relay, MEMX_OP_FETCH, 0, 1, &body, sizeof(body)), MEMX_S_INVALID);
+		assert_int_equal(ask(s.relay, MEMX_OP_DISCARD, 0, 1, &body, sizeof(body)), MEMX_S_INVALID);
+	}
+	body.want.slot = 0;
+	body.want.version = 0;
+	assert_int_equal(ask(s.relay, MEMX_OP_FETCH, 0, 1, &body, sizeof(body)), MEMX_S_INVALID);
+	assert_int_equal(ask(s.relay, MEMX_OP_DISCARD, 0, 1, &body, sizeof(body)), MEMX_S_INVALID);
+	assert_int_equal(fetch(&s, 1, EXTENT, 9), MEMX_S_OK);
+}
+
 static void extents_must_lie_in_the_session(void **state)
 {
 	static const u32 extents[] = { SLOTS / EXTENT, 1 << 26, 0xffffffff, 0x04000000, 0x80000000 };
@@ -209,6 +233,7 @@ int main(void)
 		TEST(flags_belong_to_operations),
 		TEST(counts_must_agree_with_lengths),
 		TEST(slots_must_lie_in_the_extent_and_ascend),
+		TEST(wanted_slots_must_lie_in_the_extent_too),
 		TEST(extents_must_lie_in_the_session),
 		TEST(a_session_of_all_slots_works_at_its_ends),
 		TEST(sessions_are_walls),

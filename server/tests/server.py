@@ -1,0 +1,555 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""The real memx-server over sockets: service, hostile and slow peers, settings, signals, many sessions. Prints TAP."""
+
+import os
+import random
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+import wire
+from wire import OK, PARTIAL, Relay, Server, Session, frame
+
+PAGE = wire.PAGE_SIZE
+TESTS = []
+
+
+def test(function):
+    TESTS.append(function)
+    return function
+
+
+def page(slot, version):
+    """Content that names its slot and version."""
+    return struct.pack("<QQ", slot, version) * (PAGE // 16)
+
+
+def session(relay, name, slots=1024, order=6, epoch=1):
+    s = Session(relay, name.encode().ljust(16, b"\0"), epoch=epoch, slots=slots, order=order)
+    assert s.reply.status == OK, s.reply.status
+    assert s.reserve(slots).status == OK
+    return s
+
+
+def sweep(server):
+    """Frees what a test left behind, so that the next one has all of the memory."""
+    for left in server.ctl("sessions")["data"]:
+        assert server.ctl("session-free", vm=left["vm"], session=left["session"])["ok"]
+
+
+def holds(s, extent, slot, version):
+    reply, pages = s.fetch(extent, 1, [(slot, version)])
+    return reply.status == OK and pages[slot][2] == page(slot, version)
+
+
+class Bystander:
+    """A client that must notice nothing of what is done to the others."""
+
+    def __init__(self, server):
+        self.s = session(Relay(server.port), "bystander")
+        assert self.s.place(0, 1).status == OK
+        assert self.s.store(0, 1, [(7, 1, page(7, 1))]).status == OK
+        self.version = 1
+
+    def unharmed(self):
+        assert holds(self.s, 0, 7, self.version)
+        self.version += 1
+        assert self.s.store(0, 1, [(7, self.version, page(7, self.version))]).status == OK
+        assert holds(self.s, 0, 7, self.version)
+
+
+# ---- service -----------------------------------------------------------------------------------------------------------
+
+
+@test
+def pages_come_back_as_they_were_stored(server):
+    s = session(Relay(server.port), "plain")
+    for extent in range(16):
+        assert s.place(extent, 1).status == OK
+        for first in (0, 32):
+            slots = [extent * 64 + first + i for i in range(32)]
+            assert s.store(extent, 1, [(slot, slot + 1, page(slot, slot + 1)) for slot in slots]).status == OK
+    for extent in range(16):
+        slots = [extent * 64 + i for i in range(1, 64, 2)]
+        reply, pages = s.fetch(extent, 1, [(slot, slot + 1) for slot in slots])
+        assert reply.status == OK
+        assert all(pages[slot][2] == page(slot, slot + 1) for slot in slots)
+    assert s.detach().status == OK
+
+
+@test
+def requests_are_answered_in_order_however_they_arrive(server):
+    s = session(Relay(server.port), "pipeline")
+    assert s.place(0, 1).status == OK
+    data, tags = b"", []
+    for version in range(1, 300):
+        body = s.store_frame(0, 1, [(version % 64, version, page(version % 64, version))])
+        data += frame(wire.STORE, body, version, 1) + frame(wire.FETCH, s.want_frame(0, 1, [(version % 64, version)]), version, 1)
+        tags += [(wire.STORE, version), (wire.FETCH, version)]
+    rng, at = random.Random(5), 0
+    s.relay.sock.setblocking(False)
+    got = b""
+    while at < len(data) or len(tags):
+        try:
+            at += s.relay.sock.send(data[at:at + rng.choice((1, 31, 4096, 70000))]) if at < len(data) else 0
+        except BlockingIOError:
+            pass
+        try:
+            got += s.relay.sock.recv(1 << 20)
+        except BlockingIOError:
+            wire.select.select([s.relay.sock], [], [], 10 if at >= len(data) else 0)
+        while len(got) >= wire.HDR.size:
+            head = wire.HDR.unpack_from(got)
+            if len(got) < wire.HDR.size + head[3]:
+                break
+            op, tag = tags.pop(0)
+            assert head[1] == op | wire.REPLY and head[5] == tag and head[4] == OK, head
+            if op == wire.FETCH:
+                # Each fetch sits between two stores of the batch and still sees its own version.
+                reply = wire.Reply(head, got[wire.HDR.size:wire.HDR.size + head[3]])
+                assert wire.fetched(reply)[tag % 64][2] == page(tag % 64, tag), tag
+            got = got[wire.HDR.size + head[3]:]
+
+
+@test
+def a_frame_may_arrive_byte_by_byte(server):
+    relay = Relay(server.port)
+    s = session(relay, "bytes")
+    assert s.place(0, 1).status == OK
+    data = frame(wire.STORE, s.store_frame(0, 1, [(3, 1, page(3, 1))]), 9, 1)
+    cuts = list(range(0, 120)) + list(range(120, len(data) - 9, 64)) + list(range(len(data) - 9, len(data) + 1))
+    for start, end in zip(cuts, cuts[1:]):
+        relay.send(data[start:end])
+    assert relay.recv().status == OK
+    assert holds(s, 0, 3, 1)
+
+
+@test
+def an_odd_unknown_frame_does_not_derail_what_follows(server):
+    relay = Relay(server.port)
+    s = session(relay, "odd")
+    assert s.place(0, 1).status == OK
+    data = b""
+    for i in range(1, 40):
+        data += frame(500 + i, b"x" * i, 1000 + i) + frame(wire.STORE, s.store_frame(0, 1, [(i, 1, page(i, 1))]), i, 1)
+    relay.send(data)
+    for i in range(1, 40):
+        assert relay.recv().status == wire.OP
+        assert relay.recv().status == OK
+    assert all(holds(s, 0, i, 1) for i in range(1, 40))
+
+
+@test
+def many_sessions_on_many_connections(server):
+    relays = [Relay(server.port) for _ in range(8)]
+    sessions = []
+    for i in range(400):
+        s = Session(relays[i % 8], struct.pack("<Q8x", i), slots=64, order=6)
+        assert s.reply.status == OK
+        sessions.append(s)
+    for i, s in enumerate(sessions[:100]):
+        assert s.reserve(64).status == OK
+        assert s.place(0, 1).status == OK
+        assert s.store(0, 1, [(i % 64, i + 1, page(i, i + 1))]).status == OK
+    for i, s in enumerate(sessions[:100]):
+        reply, pages = s.fetch(0, 1, [(i % 64, i + 1)])
+        assert reply.status == OK and pages[i % 64][2] == page(i, i + 1)
+    for s in sessions:
+        assert s.detach().status == OK
+    for relay in relays:
+        relay.close()
+
+
+@test
+def more_than_there_is_is_refused_and_survived(server):
+    relay = Relay(server.port)
+    total = relay.stat()[0]
+    s = Session(relay, b"greedy".ljust(16), slots=2 * total, order=6)
+    assert s.reserve(total + 64).status == wire.NOSPACE
+    free = total - relay.stat()[2]
+    assert s.reserve(free).status == OK
+    for extent in range(free // 64):
+        assert s.place(extent, 1).status == OK, extent
+    assert s.place(free // 64, 1).status == wire.NOSPACE
+    for extent in range(free // 64):
+        first = extent * 64
+        assert s.store(extent, 1, [(first + i, 1, page(first + i, 1)) for i in range(32)]).status == OK
+        assert s.store(extent, 1, [(first + i, 1, page(first + i, 1)) for i in range(32, 64)]).status == OK
+    assert all(holds(s, slot // 64, slot, 1) for slot in range(0, free, 61))
+    assert s.detach().status == OK
+
+
+# ---- hostile peers -----------------------------------------------------------------------------------------------------
+
+
+@test
+def garbage_ends_its_connection_and_no_other(server):
+    bystander = Bystander(server)
+    before = server.ctl("status")["data"]["counters"]["connections_malformed"]
+    rng = random.Random(1)
+    for i in range(50):
+        evil = Relay(server.port, hello=i % 2 == 0)
+        evil.send(b"\0" * 32 if i == 0 else rng.randbytes(rng.randrange(32, 5000)))
+        assert evil.closed(), i
+        bystander.unharmed()
+    after = server.ctl("status")["data"]["counters"]["connections_malformed"]
+    assert after - before == 50, (before, after)
+    server.wait_log(r"peer-violation peer=127\.0\.0\.1:\d+ reason=\"not a frame of this protocol\"")
+
+
+@test
+def frames_that_break_the_protocol_end_their_connection(server):
+    bystander = Bystander(server)
+    broken = [
+        frame(wire.PING, magic=0x12345678),
+        frame(wire.STORE, length=wire.MAX_BODY + 1),
+        frame(wire.STORE, length=0xFFFFFFFF),
+        frame(wire.PING, flags=0x8000),
+        frame(wire.PING, status=3),
+        frame(wire.PING, b"12345678"),
+        frame(wire.PING | wire.REPLY),
+        frame(wire.HELLO_OP, wire.HELLO.pack(1, 1, 0, 2, 0, 0, 0, 1, bytes(16), 0, 0)),
+        frame(wire.FETCH, b"short"),
+        frame(wire.FETCH, wire.IO.pack(0, 0, 1, 33, 0, 0) + bytes(33 * 16)),
+        frame(wire.STORE, wire.IO.pack(0, 0, 1, 1, 0, 0) + bytes(40)),
+        frame(wire.RETAIN, struct.pack("<II", 0, 0xFFFFFFFF)),
+    ]
+    for data in broken:
+        evil = Relay(server.port)
+        evil.send(data)
+        assert evil.closed(), data[:40]
+    bystander.unharmed()
+
+
+@test
+def a_peer_without_hello_is_not_served(server):
+    evil = Relay(server.port, hello=False)
+    evil.send(frame(wire.STAT_OP))
+    assert evil.closed()
+    evil = Relay(server.port, hello=False)
+    reply = evil.hello(low=2, high=9)
+    assert reply.status == wire.PROTO and evil.closed()
+
+
+@test
+def half_a_store_changes_nothing(server):
+    s = session(Relay(server.port), "half")
+    assert s.place(0, 1).status == OK
+    assert s.store(0, 1, [(3, 1, page(3, 1))]).status == OK
+    data = frame(wire.STORE, s.store_frame(0, 1, [(3, 2, page(3, 2)), (4, 1, page(4, 1))]), 1, 1)
+    for cut in (10, 32, 50, 100, 2000, len(data) - 1):
+        other = Relay(server.port)
+        session(other, "half")
+        other.send(data[:cut])
+        other.close()
+    assert holds(s, 0, 3, 1)
+    assert s.fetch(0, 1, [(4, 1)])[1][4][0] == wire.ABSENT
+
+
+@test
+def half_a_frame_holds_nobody_up(server):
+    bystander = Bystander(server)
+    idle = [Relay(server.port) for _ in range(10)]
+    for relay in idle:
+        relay.send(frame(wire.STORE, length=wire.MAX_BODY)[:20])
+    bystander.unharmed()
+    for relay in idle:
+        relay.send(frame(wire.STORE, length=wire.MAX_BODY)[20:] + b"x" * 100)
+    bystander.unharmed()
+
+
+@test
+def a_slow_reader_waits_alone_and_gets_what_it_asked_for(server):
+    bystander = Bystander(server)
+    slow = Relay(server.port)
+    slow.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    s = session(slow, "slow")
+    assert s.place(0, 1).status == OK
+    assert s.store(0, 1, [(i, 1, page(i, 1)) for i in range(32)]).status == OK
+    ask = frame(wire.FETCH, s.want_frame(0, 1, [(i, 1) for i in range(32)]), 7, 1)
+    slow.sock.setblocking(False)
+    sent, stuck = b"", 0
+    while stuck < 3 and len(sent) < 64 << 20:       # the server stops reading long before 64 MiB of requests
+        try:
+            done = slow.sock.send((ask * 100)[len(sent) % len(ask):])
+            sent += (ask * 101)[len(sent) % len(ask):][:done]
+            stuck = 0
+        except BlockingIOError:
+            stuck += not wire.select.select([], [slow.sock], [], 0.3)[1]
+    assert stuck == 3, "the server reads without end from a peer that takes nothing"
+    queued = max(peer["queued_bytes"] for peer in server.ctl("peers")["data"])
+    assert 1 << 20 <= queued <= 4 << 20, queued
+    bystander.unharmed()
+    # Another connection of the session changes every page: what was asked for before stays what it was.
+    other = session(Relay(server.port), "slow")
+    assert other.store(0, 1, [(i, 2, page(i, 2)) for i in range(32)]).status == OK
+    slow.sock.setblocking(True)
+    slow.sock.settimeout(20)
+    whole, good, late = len(sent) // len(ask), 0, 0
+    for _ in range(whole):
+        reply = slow.recv()
+        pages = wire.fetched(reply)
+        if reply.status == OK:
+            assert not late and all(pages[i][2] == page(i, 1) for i in range(32))
+            good += 1
+        else:                                   # handled after the change: version 1 is not to be had any more
+            assert reply.status == PARTIAL and all(pages[i][0] == wire.VERSION for i in range(32))
+            late += 1
+    assert good >= 8 and late, (good, late)
+
+
+@test
+def connections_beyond_the_limit_are_refused(_):
+    own = Server("--lock", "no", config="[server]\nlisten = 127.0.0.1:0\nmemory = 8M\nmax_connections = 3\n")
+    relays = [Relay(own.port) for _ in range(3)]
+    refused = Relay(own.port, hello=False)
+    assert refused.closed()
+    own.wait_log(r"peer-refused .*max_connections = 3")
+    relays.pop().close()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            relays.append(Relay(own.port))
+            break
+        except wire.Closed:                     # the server has not seen yet that one went
+            continue
+    assert len(relays) == 3
+    assert own.stop() == 0
+
+
+@test
+def a_peer_that_says_nothing_is_cut_off(server):
+    silent = Relay(server.port, hello=False)
+    assert silent.closed()
+    server.wait_log(r"peer-timeout .*sent no HELLO")
+
+
+# ---- start and end -----------------------------------------------------------------------------------------------------
+
+
+@test
+def sigterm_answers_what_has_arrived_and_ends_with_0(_):
+    own = Server()
+    s = session(Relay(own.port), "drain")
+    assert s.place(0, 1).status == OK
+    stores = b"".join(frame(wire.STORE, s.store_frame(0, 1, [(i, 1, page(i, 1))]), i, 1) for i in range(64))
+    own.signal(signal.SIGSTOP)                  # so that all of it is in hand when the signal comes
+    s.relay.send(stores)
+    own.signal(signal.SIGTERM)
+    own.signal(signal.SIGCONT)
+    for i in range(64):
+        reply = s.relay.recv()
+        assert reply.tag == i and reply.status == OK
+    assert s.relay.closed()
+    assert own.stop() == 0
+    try:
+        Relay(own.port)
+        raise AssertionError("still listening")
+    except (ConnectionRefusedError, ConnectionResetError, wire.Closed):
+        pass
+
+
+@test
+def sigterm_does_not_wait_for_one_who_takes_nothing(_):
+    own = Server()
+    s = session(Relay(own.port), "stuck")
+    assert s.place(0, 1).status == OK
+    assert s.store(0, 1, [(i, 1, page(i, 1)) for i in range(32)]).status == OK
+    s.relay.sock.setblocking(False)
+    ask = frame(wire.FETCH, s.want_frame(0, 1, [(i, 1) for i in range(32)]), 7, 1)
+    while wire.select.select([], [s.relay.sock], [], 0.3)[1]:
+        s.relay.sock.send(ask)
+    own.signal(signal.SIGTERM)
+    assert own.proc.wait(30) == 0
+    assert own.stop() == 0
+
+
+@test
+def sighup_changes_memory_and_domain(_):
+    text = "[server]\nlisten = 127.0.0.1:0\nmemory = {}\ndomain = {}\nlock = no\n"
+    own = Server(config=text.format("8M", "rack1"))
+    relay = Relay(own.port)
+    assert relay.stat()[0] == 31 * 64 and relay.stat()[6].rstrip(b"\0") == b"rack1"
+
+    def reload(content, pattern):
+        with open(own.config, "w", encoding="ascii") as file:
+            file.write(content)
+        own.signal(signal.SIGHUP)
+        return own.wait_log(pattern)
+
+    reload(text.format("16M", "rack2"), r"\breloaded\b")
+    assert relay.stat()[0] == 63 * 64 and relay.stat()[6].rstrip(b"\0") == b"rack2"
+    s = session(relay, "grown", slots=60 * 64)
+    for extent in range(60):
+        assert s.place(extent, 1).status == OK
+        assert s.store(extent, 1, [(extent * 64, 1, page(extent, 1))]).status == OK
+    reload(text.format("2M", "rack2"), r"\breloaded\b")
+    assert relay.stat()[0] == 7 * 64
+    reply, pages = s.fetch(59, 1, [(59 * 64, 1)])   # what is held stays
+    assert reply.status == OK and pages[59 * 64][2] == page(59, 1)
+    line = reload("[server]\nmemory = 1T\nmemroy = 2\n", r"reload-failed")
+    assert "memroy: unknown key" in line, line
+    assert relay.stat()[0] == 7 * 64
+    assert own.stop() == 0
+
+
+@test
+def the_id_stays_and_the_instance_changes(_):
+    own = Server()
+    first = Relay(own.port)
+    args = ("--id-file", own.dir + "/id")
+    assert own.stop() == 0
+    again = Server(*args)
+    second = Relay(again.port)
+    assert first.donor == second.donor != bytes(16)
+    assert first.instance != second.instance and second.instance
+    assert again.stop() == 0
+
+
+@test
+def a_port_in_use_is_said(server):
+    proc = run("--listen", f"127.0.0.1:{server.port}", "--memory", "8M", "--id-file", scratch("id"), "--control", scratch("c"))
+    assert proc.returncode == 1 and "listen-failed" in proc.stderr and "in use" in proc.stderr, proc.stderr
+
+
+@test
+def a_spoilt_id_file_is_said_and_kept(_):
+    path = scratch("id")
+    with open(path, "w", encoding="ascii") as file:
+        file.write("not an id\n")
+    proc = run("--listen", "127.0.0.1:0", "--memory", "8M", "--id-file", path, "--control", scratch("c"))
+    assert proc.returncode == 1 and "id-file-failed" in proc.stderr, proc.stderr
+    with open(path, encoding="ascii") as file:
+        assert file.read() == "not an id\n"
+
+
+@test
+def the_service_manager_is_kept_informed(_):
+    path = scratch("notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        manager.settimeout(30)
+        own = Server(env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "400000"})
+        ready = manager.recv(4096).decode()
+        assert "READY=1" in ready and "STATUS=" in ready, ready
+        beats = [manager.recv(4096).decode() for _ in range(3)]
+        assert all("WATCHDOG=1" in beat for beat in beats), beats
+        own.signal(signal.SIGTERM)
+        while "STOPPING=1" not in manager.recv(4096).decode():
+            pass
+        assert own.stop() == 0
+
+
+@test
+def the_control_socket_answers(server):
+    status = server.ctl("status")
+    assert status["ok"] and status["data"]["role"] == "donor" and status["data"]["port"] == server.port
+    relay = Relay(server.port)
+    s = session(relay, "seen", slots=64)
+    mine = [x for x in server.ctl("sessions")["data"] if bytes.fromhex(x["session"]) == s.id]
+    assert len(mine) == 1 and mine[0]["pages_reserved"] == 64 and mine[0]["relays"] == 1, mine
+    assert not server.ctl("nonsense")["ok"]
+    assert not server.ctl("session-free", vm="x")["ok"]
+    freed = server.ctl("session-free", vm=mine[0]["vm"], session=mine[0]["session"])
+    assert freed["ok"], freed
+    assert s.place(0, 1).status == wire.UNKNOWN
+    assert not server.ctl("session-free", vm=mine[0]["vm"], session=mine[0]["session"])["ok"]
+
+
+# ---- settings ----------------------------------------------------------------------------------------------------------
+
+
+def scratch(name):
+    return os.path.join(tempfile.mkdtemp(dir=os.environ.get("MEMX_TMP")), name)
+
+
+def run(*args):
+    return subprocess.run([wire.program(), *args], capture_output=True, text=True, timeout=60, check=False)
+
+
+GOOD = "[server]\nlisten = 127.0.0.1:0\nmemory = 8M\n"
+KEYS = "listen, memory, domain, id_file, control, session_quota, lock, huge, max_connections, max_sessions, log_level"
+MISTAKES = [
+    (GOOD + "memroy = 4G\n", f"FILE:4: [server] memroy: unknown key; accepted: {KEYS}"),
+    (GOOD + "memory = 4G\n", "FILE:4: [server] memory: given before, in line 3; accepted: once"),
+    ("[server]\nmemory = lots\n",
+     'FILE:2: [server] memory: "lots" is not understood or out of range; accepted: a size such as 512M or 4G, at least 1 MiB, '
+     "at most 64 TiB"),
+    (GOOD + "lock = maybe\n", 'FILE:4: [server] lock: "maybe" is not understood or out of range; accepted: no, yes, try'),
+    (GOOD + "control = server.sock\n", "FILE:4: [server] control:"),
+    (GOOD + "max_connections = 0\n", "FILE:4: [server] max_connections:"),
+    ("[server]\nlisten = 127.0.0.1\n", "FILE:2: [server] listen:"),
+    (GOOD + "domain = a b\n", 'domain: "a b" is not a label; accepted: 1 to 31 letters, digits, - _ .'),
+    (GOOD + "[guest a]\n", "FILE:4: [guest a]: unknown section; accepted: [server]"),
+    ("[server]\nlisten = 127.0.0.1:0\n", "FILE: [server] memory: not given; accepted: a size such as 4G"),
+    ("[server]\nmemory = 8M\n", "FILE: [server] listen: not given; accepted: ADDR:PORT"),
+    ("[server]\nlisten = 127.0.0.1:0\nmemory = 60T\n", "[server] memory: 60 TiB is more than this host has"),
+]
+
+
+@test
+def mistakes_in_the_file_are_one_line_and_status_2(_):
+    for content, expected in MISTAKES:
+        path = scratch("server.conf")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(content)
+        for args in (("--config", path), ("--config", path, "--check")):
+            proc = run(*args)
+            line = expected.replace("FILE", path)
+            assert proc.returncode == 2, (content, proc)
+            assert proc.stderr.count("\n") == 1 and line in proc.stderr, (content, proc.stderr, line)
+
+
+@test
+def mistakes_on_the_command_line_have_status_2(_):
+    for args, expected in (
+            (("--memory", "x"), "command line: memory:"), (("--listen", "nowhere"), "command line: listen:"),
+            (("--memory", "8M"), "command line: [server] listen: not given"), (("--lock", "si"), "accepted: no, yes, try"),
+            (("--frobnicate",), "--help"), (("extra",), "unexpected argument"), (("--config", "/nonexistent"), "cannot be read")):
+        proc = run(*args)
+        assert proc.returncode == 2 and expected in proc.stderr, (args, proc)
+
+
+@test
+def settings_can_be_checked_and_the_version_asked(_):
+    path = scratch("server.conf")
+    with open(path, "w", encoding="ascii") as file:
+        file.write(GOOD + "domain = rack-7.b\nsession_quota = 1G\nlock = yes\nhuge = no\nlog_level = debug\n")
+    assert run("--check", "--config", path).returncode == 0
+    example = os.path.join(os.path.dirname(__file__), "..", "server.conf")
+    proc = run("--check", "--config", example, "--memory", "8M")
+    assert proc.returncode == 0, proc.stderr
+    assert run("--version").stdout.startswith("memx-server ")
+    assert "--memory" in run("--help").stdout
+
+
+def main():
+    print(f"1..{len(TESTS) + 1}")
+    failed = 0
+    server = Server(memory="32M")
+    for number, function in enumerate(TESTS, 1):
+        name = function.__name__.replace("_", " ")
+        started = time.monotonic()
+        try:
+            function(server)
+            sweep(server)
+            print(f"ok {number} - {name}", flush=True)
+        except Exception:  # pylint: disable=broad-except
+            traceback.print_exc()
+            sweep(server)
+            failed += 1
+            print(f"not ok {number} - {name}", flush=True)
+        print(f"# {time.monotonic() - started:.2f} s {name}", file=sys.stderr, flush=True)
+    status = server.stop()
+    failed += status != 0
+    print(f"{'ok' if status == 0 else 'not ok'} {len(TESTS) + 1} - the server that went through all of it ends well")
+    sys.exit(failed != 0)
+
+
+main()
