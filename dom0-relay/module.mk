@@ -19,3 +19,8 @@ memx-shm-probe_SRCS := dom0-relay/tests/probe.c
 memx-shm-probe_LIBS := memx-user
 memx-shm-probe_PKGS := libxxhash
 memx-shm-probe_NOINSTALL := y
+
+TESTS_SCRIPT += relay-daemon
+relay-daemon_CMD := dom0-relay/tests/daemon.py
+relay-daemon_PROGS := memx-dom0-relay memx-server memxctl
+relay-daemon_TIMEOUT := 300
