@@ -148,7 +148,9 @@ void link_teardown(struct core_link *link)
 	for (i = 0; i < link->lanes; i++)
 		while (!list_empty(&link->lane[i].records))
 			list_del(link->lane[i].records.next);
-	if (link->session)
+	if (link->session && list_empty(&link->session->in_core))
+		session_destroy(link->session);		/* its map never came to an end: nobody else knows of it */
+	else if (link->session)
 		session_halt(link->session);
 	list_del(&link->in_core);
 	list_add_tail(&link->in_core, &core->dead_links);
@@ -201,6 +203,8 @@ static int link_send(struct core_link *link, unsigned int lane, const struct mem
 		core->count.overdrafts++;
 		link_violation(link, lane, "overdraft: no room for %u bytes of op %u in the reply ring",
 			       head->len + MEMX_HDR_LEN, head->op);
+	} else if (err == -EPROTO) {
+		link_violation(link, lane, "an index of the reply ring that cannot be true");
 	} else if (err) {
 		link_fail(link, "lane %u is broken", lane);
 	}
