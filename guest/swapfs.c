@@ -18,6 +18,7 @@
 
 #include "session_int.h"
 #include "swapfs.h"
+#include "swapheader.h"
 
 #define MEMX_FS_MAGIC	0x584d454d	/* "MEMX" */
 
@@ -33,8 +34,9 @@ struct memx_session *memx_swap_session(void)
 int memx_swap_read_folio(struct file *file, struct folio *folio)
 {
 	u32 slots = memx_session_slots(fs_session);
-	union swap_header *header;
 	int err = 0;
+	void *page;
+	u8 id[16];
 
 	if (folio->index) {
 		err = -EIO;
@@ -42,14 +44,10 @@ int memx_swap_read_folio(struct file *file, struct folio *folio)
 		pr_info("swapon: not yet, no relay has attached; the uevent will say when\n");
 		err = -EAGAIN;
 	} else {
-		header = kmap_local_folio(folio, 0);
-		memset(header, 0, PAGE_SIZE);
-		header->info.version = 1;
-		header->info.last_page = slots - 1;
-		memx_session_id(fs_session, header->info.sws_uuid);
-		memcpy(header->info.sws_volume, "memx", 5);
-		memcpy(header->magic.magic, "SWAPSPACE2", 10);
-		kunmap_local(header);
+		memx_session_id(fs_session, id);
+		page = kmap_local_folio(folio, 0);
+		memx_swap_header(page, slots, id);
+		kunmap_local(page);
 		flush_dcache_folio(folio);
 		folio_mark_uptodate(folio);
 	}
