@@ -29,16 +29,19 @@ def options(paths):
     return wanted
 
 
-def build(name, release, arch, config, targets):
-    """The build directory of a kernel called name, built where it is not there yet."""
+def build(name, release, arch, config, targets, settings=()):
+    """The build directory of a kernel called name, built where it is not there yet.
+
+    settings are variables for its make, as NAME=value.
+    """
     source = memx_kernels.source(release)
     wanted = options(config)
     compiler = subprocess.run(["gcc", "-dumpfullversion"], capture_output=True, text=True, check=True).stdout.strip()
-    text = "\n".join([os.path.basename(source), arch, compiler, *targets, *wanted.values()])
+    text = "\n".join([os.path.basename(source), arch, compiler, *targets, *settings, *wanted.values()])
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     with memx_kernels.made_once(f"{name}-{release}-{digest}") as (final, temporary):
         if temporary:
-            make(name, release, arch, source, temporary, wanted, targets)
+            make(name, release, arch, source, temporary, wanted, [*settings, *targets])
     return final
 
 
