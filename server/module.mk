@@ -9,3 +9,5 @@ PROGRAMS += memx-server
 memx-server_SRCS := $(addprefix server/,main.c settings.c peer.c control.c memfd_store.c)
 memx-server_LIBS := memx-server-core memx-user
 memx-server_PKGS := libxxhash inih jansson libsystemd
+
+INSTALL_FILES += server/server.conf:$(docdir)/ server/memx-server.service:$(unitdir)/

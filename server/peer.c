@@ -217,6 +217,7 @@ static int handle_frames(struct peer *peer)
 static int read_turn(struct peer *peer)
 {
 	u32 turn = 0;
+	size_t room;
 	ssize_t got;
 	int ret;
 
@@ -227,7 +228,8 @@ static int read_turn(struct peer *peer)
 			peer->in_len -= peer->in_at;
 			peer->in_at = 0;
 		}
-		got = recv(peer->watch.fd, peer->in + peer->in_len, IN_SIZE - peer->in_len, MSG_DONTWAIT);
+		room = IN_SIZE - peer->in_len;
+		got = recv(peer->watch.fd, peer->in + peer->in_len, room, MSG_DONTWAIT);
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0)
@@ -237,6 +239,8 @@ static int read_turn(struct peer *peer)
 		peer->in_len += (u32)got;
 		turn += (u32)got;
 		ret = handle_frames(peer);
+		if (got && (size_t)got < room)
+			break;			/* there was no more; what has come since is the next event */
 	}
 	return ret;
 }
