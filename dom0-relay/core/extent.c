@@ -113,10 +113,13 @@ u64 extent_fetch_generation(const struct extent *x)
 
 /* ---- accounting ------------------------------------------------------------------------------------------------------------ */
 
-/* Adds @by to .placed of every donor that cur or next names. */
+/*
+ * Adds @by to .placed of every donor that has, or may have, this extent: by cur, by next, or by a proposal that was given up.
+ * Whoever changes one of these takes the extent out before and counts it in again.
+ */
 static void extent_count(struct extent *x, int by)
 {
-	u64 named = 0;
+	u64 named = x->touched;
 	u8 i;
 
 	for (i = 0; i < x->cur.n; i++)
@@ -164,7 +167,10 @@ static void leave_out(struct extent *x, struct placement *p, int i)
 	placement_remove(p, i);
 }
 
-/* Every live copy is gone, not just away: what was in it is lost, and said so. What still can be found stays in the record. */
+/*
+ * Every live copy is gone, not just away. What is left, syncing or stale, together may still have all or most of the pages, and
+ * a page is good where its version matches: those copies count as the live ones from now on. Said loudly all the same.
+ */
 static void all_lost(struct extent *x, struct placement *p)
 {
 	struct session *s = x->s;
@@ -173,12 +179,12 @@ static void all_lost(struct extent *x, struct placement *p)
 	if (!x->lost) {
 		x->lost = true;
 		s->core->count.extents_lost++;
-		core_say(s->core, CORE_LOG_CRIT, "extent-lost", "guest=%s session=%s extent=%u hint=\"every donor that had a live "
-			 "copy lost its memory; reads of its pages fail\"", s->name, hexid(s->id).s, x->index);
+		core_say(s->core, CORE_LOG_CRIT, "extent-lost", "guest=%s session=%s extent=%u partial_copies=%u hint=\"every donor "
+			 "that had a live copy lost its memory; reads of pages that no other copy has fail\"", s->name,
+			 hexid(s->id).s, x->index, p->n);
 	}
 	for (i = 0; i < p->n; i++)
-		if (p->r[i].state == MEMX_R_SYNCING)
-			p->r[i].state = MEMX_R_LIVE;
+		p->r[i].state = MEMX_R_LIVE;
 }
 
 static void drop_lost(struct extent *x, struct placement *p)
@@ -351,7 +357,7 @@ static void place_refused(struct extent *x, struct core_donor *d, u32 status)
 	default:
 		core_say(s->core, CORE_LOG_WARN, "place-refused", "guest=%s extent=%u donor=%s status=%s", s->name, x->index,
 			 d->name, status_word(status));
-		if (i >= 0 && takes_writes(&x->cur.r[i]))
+		if (i >= 0 && takes_writes(&x->cur.r[i]) && x->cur.r[i].instance == d->instance)
 			x->cur.r[i].bad = true;
 	}
 	x->refused |= bit64(d->index);
@@ -381,7 +387,7 @@ static void place_send(struct extent *x, const struct replica *r, const struct m
 	struct memx_place place = { .session = memx_put_le32(s->sd[r->donor->index].handle), .record = *rec };
 	int i = placement_find(&x->cur, r->donor);
 
-	if (i < 0 || !takes_writes(&x->cur.r[i])) {
+	if (i < 0 || !takes_writes(&x->cur.r[i]) || x->cur.r[i].instance != r->instance) {
 		place.flags = memx_put_le32(MEMX_PLACE_CREATE);
 		x->touched |= bit64(r->donor->index);
 	}
@@ -403,7 +409,6 @@ static void change_start(struct extent *x, const struct placement *p)
 	store_recall(x);
 	extent_count(x, -1);
 	x->next = *p;
-	extent_count(x, 1);
 	x->gen_floor = p->generation;
 	x->state = X_PLACING;
 	x->place_failed = false;
@@ -413,6 +418,7 @@ static void change_start(struct extent *x, const struct placement *p)
 	for (i = 0; i < p->n; i++)
 		if (takes_writes(&p->r[i]))
 			place_send(x, &p->r[i], &rec);
+	extent_count(x, 1);
 }
 
 /* ---- the guest acknowledged -------------------------------------------------------------------------------------------------- */
@@ -445,12 +451,14 @@ void extent_free_touched(struct extent *x)
 		struct dop *dop;
 
 		if (d && placement_find(&x->cur, d) >= 0) {
-			x->touched &= ~bit64(i);
+			x->touched &= ~bit64(i);	/* counted as named by cur */
 			continue;
 		}
 		if (!d || !donor_ok(d) || s->sd[i].state != SD_READY)
 			continue;
+		extent_count(x, -1);
 		x->touched &= ~bit64(i);
+		extent_count(x, 1);
 		dop = dop_new(d, MEMX_OP_FREE, DOP_CONTROL, free_done);
 		dop->session = s;
 		dop->epoch = s->epoch;
@@ -594,6 +602,7 @@ static void fail_writes(struct extent *x, u32 status)
 void extent_work(struct extent *x)
 {
 	struct session *s = x->s;
+	enum proposal proposal;
 	struct placement p;
 
 	if (s->state != SESSION_ATTACHED || !s->link || s->link->dying || x->state == X_PLACING || x->state == X_RECORDING)
@@ -604,7 +613,10 @@ void extent_work(struct extent *x)
 				list_add_tail(&x->in_later, &s->later);
 			return;
 		}
-		switch (propose(x, &p)) {
+		extent_count(x, -1);
+		proposal = propose(x, &p);
+		extent_count(x, 1);
+		switch (proposal) {
 		case PROPOSED:
 			change_start(x, &p);
 			break;

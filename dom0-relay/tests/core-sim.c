@@ -79,6 +79,28 @@ static bool may_forget(struct world *w, const struct wdonor *lost)
 	return true;
 }
 
+/* The same for a record that is on its way to a guest: it would take effect without a live copy. */
+static bool none_in_flight_needs(struct world *w, const struct wdonor *lost)
+{
+	struct list *pos;
+	u32 x, k;
+
+	list_for_each(pos, &w->core->sessions) {
+		const struct session *s = list_entry(pos, struct session, in_core);
+
+		for (x = 0; s->extent && x < s->extents; x++) {
+			const struct placement *p = &s->extent[x].next;
+			u32 left = 0;
+
+			for (k = 0; k < p->n; k++)
+				left += p->r[k].state == MEMX_R_LIVE && p->r[k].donor != lost->cd && !replica_gone(&p->r[k]);
+			if (p->n && !left)
+				return false;
+		}
+	}
+	return true;
+}
+
 static void strike(struct world *w, enum fault fault)
 {
 	struct wdonor *d = &w->donor[die(w, w->donors)];
@@ -101,7 +123,7 @@ static void strike(struct world *w, enum fault fault)
 		wguest_hang_up(g);
 		break;
 	case FAULT_MEMORY:
-		if (may_forget(w, d))
+		if (may_forget(w, d) && none_in_flight_needs(w, d))
 			wdonor_restart(d);
 		break;
 	default:

@@ -223,6 +223,9 @@ static void settle_write(struct wguest *g, struct wreq *r, u32 i, u32 status)
 	if (status != MEMX_S_OK) {
 		s->state = SLOT_UNKNOWN;
 		g->errors++;
+		if (!g->w->quiet)
+			fprintf(stderr, "# %8.3f %s: op %u of slot %u version %llu failed with %u\n", (double)g->w->now / 1e9,
+				g->conf.name, r->op, r->slot + i, (unsigned long long)r->version[i], status);
 	} else if (r->op == MEMX_OP_STORE) {
 		s->state = SLOT_STORED;
 		s->good = r->version[i];
