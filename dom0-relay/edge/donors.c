@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "edge.h"
-#include "user/log.h"
 #include "user/net.h"
 
 enum {

@@ -20,10 +20,13 @@
 #include "config.h"
 #include "user/chan.h"
 #include "user/ctl.h"
+#include "user/log.h"
 #include "user/loop.h"
 
 struct edge_donor;
 struct edge_link;
+
+enum { LOG_LIMITS = 64 };
 
 struct worker {
 	struct memx_loop *loop;
@@ -34,6 +37,7 @@ struct worker {
 	struct memx_work turn;
 	struct memx_timer tick;
 	u64 turns;
+	struct memx_log_limit limits[LOG_LIMITS];
 	bool draining;
 };
 

@@ -14,7 +14,6 @@
 #include <stdlib.h>
 
 #include "edge.h"
-#include "user/log.h"
 
 enum {
 	LANE_BUDGET = 4 << 20,		/* bytes read from one lane per turn */

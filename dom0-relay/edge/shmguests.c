@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "edge.h"
-#include "user/log.h"
 #include "user/shm.h"
 
 enum {
@@ -44,7 +43,8 @@ static void guest_ended(struct link_owner *owner, struct memx_chan **chans, unsi
 	for (unsigned int i = 0; i < lanes; i++)
 		chans[i]->ops->close(chans[i]);
 	g->link = NULL;
-	memx_info("link-ended", "name=%s domid=%u reason=%s", memx_quoted(g->conf.name), g->domid, memx_quoted(reason));
+	memx_log_limited(MEMX_LOG_INFO, "link-ended", "name=%s domid=%u reason=%s", memx_quoted(g->conf.name), g->domid,
+			 memx_quoted(reason));
 }
 
 static void guest_end(struct shm_guest *g)
@@ -103,7 +103,8 @@ static void guest_offer(struct shm_guest *g, const struct memx_shm_msg *msg, int
 	}
 	g->known = true;
 	relay_conf_identity(allowed, g->domid, msg->name, msg->uuid, &g->conf);
-	memx_info("guest-offer", "name=%s domid=%u uuid=%s lanes=%u", memx_quoted(msg->name), g->domid, memx_uuid_text(msg->uuid), lanes);
+	memx_log_limited(MEMX_LOG_INFO, "guest-offer", "name=%s domid=%u uuid=%s lanes=%u", memx_quoted(msg->name),
+			 g->domid, memx_uuid_text(msg->uuid), lanes);
 	g->link = link_up(w, &g->conf, msg->offer, chans, lanes, &g->owner);
 }
 

@@ -30,7 +30,6 @@
 
 #include "edge.h"
 #include "vchan.h"
-#include "user/log.h"
 
 enum {
 	SCANS_PER_SECOND = 20,
@@ -314,7 +313,8 @@ static void take_back(struct xen_edge *e)
 	pthread_mutex_unlock(&e->lock);
 	for (; l; l = next) {
 		next = l->next;
-		memx_info("link-ended", "name=%s domid=%u reason=%s", memx_quoted(l->conf.name), l->domid, memx_quoted(l->reason));
+		memx_log_limited(MEMX_LOG_INFO, "link-ended", "name=%s domid=%u reason=%s", memx_quoted(l->conf.name), l->domid,
+				 memx_quoted(l->reason));
 		close_lanes(l->chans, l->lanes);
 		d = domain_find(e, l->domid);
 		if (d) {
@@ -374,7 +374,8 @@ static void connect_guest(struct xen_edge *e, struct domain *d, const struct con
 	d->linked = true;
 	d->served = true;
 	d->ended = ENDED_UNKNOWN;
-	memx_info("guest-offer", "name=%s domid=%u uuid=%s lanes=%u", memx_quoted(d->name), d->domid, memx_uuid_text(d->uuid), lanes);
+	memx_log_limited(MEMX_LOG_INFO, "guest-offer", "name=%s domid=%u uuid=%s lanes=%u", memx_quoted(d->name),
+			 d->domid, memx_uuid_text(d->uuid), lanes);
 	memx_mail_post(e->worker->loop, &l->mail);
 }
 

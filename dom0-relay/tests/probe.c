@@ -338,7 +338,7 @@ static u32 count_records(void)
 static void cmd_attach(char *slots, char *replicas)
 {
 	struct memx_attach attach = {
-		.slots = memx_put_le32((u32)strtoul(slots, NULL, 0)), .records = memx_put_le32(count_records()),
+		.slots = memx_put_le32(g.order ? g.slots : (u32)strtoul(slots, NULL, 0)), .records = memx_put_le32(count_records()),
 		.extent_order = (u8)g.order, .replicas = replicas ? (u8)atoi(replicas) : 0,
 		.flags = memx_put_le16(g.order ? MEMX_ATTACH_FROZEN : 0),
 	};

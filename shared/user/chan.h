@@ -25,7 +25,10 @@ struct memx_chan {
 	bool server;			/* this end offered the channel */
 };
 
-/* Has the peer not closed its end? The server's byte is 1, or 2 where it waits for others after us; the client's 2 before it came. */
+/*
+ * Has the peer not closed its end? The server's byte is 1, or 2 where it waits for others after us; the client's is 2 before it
+ * came.
+ */
 static inline bool memx_chan_peer_live(const struct memx_chan *chan)
 {
 	const struct memx_vchan_page *shr = chan->ring.shr;

@@ -33,8 +33,8 @@ struct memx_ctl *memx_ctl_new(struct memx_loop *loop, const char *path, const st
 void memx_ctl_free(struct memx_ctl *ctl);	/* closes all clients, removes the socket */
 
 /*
- * The other side, blocking. Sends @request, whose reference it takes, and returns the whole reply (new reference), or NULL with a sentence for a person
- * in @err and errno: ENOENT and ECONNREFUSED (nobody there), EACCES, ETIMEDOUT, EPROTO.
+ * The other side, blocking. Sends @request, whose reference it takes, and returns the whole reply (new reference), or NULL with
+ * a sentence for a person in @err and errno: ENOENT and ECONNREFUSED (nobody there), EACCES, ETIMEDOUT, EPROTO.
  */
 json_t *memx_ctl_call(const char *path, json_t *request, int timeout_ms, char err[MEMX_CTL_ERR]);
 

@@ -10,7 +10,14 @@ test-conf_SRCS := shared/user/tests/test-conf.c
 test-conf_LIBS := memx-user
 test-conf_PKGS := inih jansson
 
-TESTS_C += test-loop
+TESTS_C += test-loop test-shm
 test-loop_SRCS := shared/user/tests/test-loop.c
 test-loop_LIBS := memx-user
 test-loop_PKGS := inih jansson
+test-loop_VARIANTS := asan tsan
+
+test-shm_SRCS := shared/user/tests/test-shm.c
+test-shm_LIBS := memx-user
+test-shm_PKGS := inih jansson
+test-shm_VARIANTS := asan tsan
+test-shm_TIMEOUT := 300

@@ -65,7 +65,10 @@ int memx_shm_say(int sock, enum memx_shm_type type, const char *text);
 /* A listening socket, or -errno; a stale one is replaced. */
 int memx_shm_listen(const char *path);
 
-/* Receives one message. 1: there is one, 0: the peer closed, -EAGAIN none now, -EPROTO not understood, -errno. Descriptors that came are in @fds, else -1. */
+/*
+ * Receives one message. 1: there is one, 0: the peer closed, -EAGAIN none now, -EPROTO not understood, -errno. Descriptors that
+ * came are in @fds, else -1.
+ */
 int memx_shm_recv(int sock, struct memx_shm_msg *msg, int fds[MEMX_SHM_FDS]);
 void memx_shm_close_fds(int fds[MEMX_SHM_FDS]);
 

@@ -412,7 +412,7 @@ static void connect_ends(struct memx_loop *loop, struct end *a, const struct mem
 	assert_int_equal(memx_conn_open(&b->conn, loop, accepted, b_ops, MEMX_MAX_BODY, 1 << 20), 0);
 }
 
-enum { FRAMES = 1500 };
+enum { FRAMES = 400 };
 
 static void transfer(bool ref, const struct memx_conn_ops *ops)
 {
