@@ -232,6 +232,9 @@ int core_session_free(struct relay_core *core, const u8 vm[16], const u8 session
 struct core_donor *core_donor_add(struct relay_core *core, const char *name, void *cookie, u64 now);
 void core_donor_remove(struct core_donor *donor, u64 now);
 
+/* Moves all copies away from a donor (and takes no new ones there), or ends that. 0 or -ENOENT. */
+int core_donor_empty(struct relay_core *core, const char *name, bool on, u64 now);
+
 void core_donor_up(struct core_donor *donor, u64 now);
 int core_donor_head(struct core_donor *donor, const struct memx_head *head, struct rbuf **body, u64 now);
 int core_donor_frame(struct core_donor *donor, const struct memx_head *head, struct rbuf *body, u64 now);
@@ -297,6 +300,7 @@ void core_status(const struct relay_core *core, struct core_status *to);
 	X(HELLO,	"hello",	"connected; waiting for its hello")			\
 	X(USABLE,	"usable",	"serves and takes new extents")				\
 	X(DRAINING,	"draining",	"serves; takes no new extents by its own wish")		\
+	X(EMPTIED,	"emptied",	"serves; its copies are moved elsewhere by command")	\
 	X(LEAVING,	"leaving",	"no longer in the configuration; serves until it is empty")	\
 	X(DUPLICATE,	"duplicate",	"has the id of another donor of this configuration")
 

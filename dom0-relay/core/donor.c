@@ -43,6 +43,8 @@ enum core_donor_state donor_state(const struct core_donor *d)
 		return CORE_DONOR_HELLO;
 	if (d->leaving)
 		return CORE_DONOR_LEAVING;
+	if (d->emptied)
+		return CORE_DONOR_EMPTIED;
 	return d->draining ? CORE_DONOR_DRAINING : CORE_DONOR_USABLE;
 }
 
@@ -53,7 +55,12 @@ bool donor_ok(const struct core_donor *d)
 
 bool donor_takes(const struct core_donor *d)
 {
-	return donor_ok(d) && !d->draining && !d->leaving;
+	return donor_ok(d) && !d->draining && donor_stays(d);
+}
+
+bool donor_stays(const struct core_donor *d)
+{
+	return !d->leaving && !d->emptied;
 }
 
 u64 donor_free_pages(const struct core_donor *d)
@@ -224,6 +231,24 @@ void core_donor_remove(struct core_donor *d, u64 now)
 	core_say(core, CORE_LOG_NOTICE, "donor-leaving", "donor=%s", d->name);
 	donor_maybe_gone(d);
 	core_settle(core);
+}
+
+int core_donor_empty(struct relay_core *core, const char *name, bool on, u64 now)
+{
+	u32 i;
+
+	core_enter(core, now);
+	for (i = 0; i < CORE_MAX_DONORS; i++) {
+		struct core_donor *d = core->donor[i];
+
+		if (!d || strcmp(d->name, name))
+			continue;
+		d->emptied = on;
+		core_say(core, CORE_LOG_NOTICE, on ? "donor-emptying" : "donor-kept", "donor=%s", d->name);
+		core_settle(core);
+		return 0;
+	}
+	return -ENOENT;
 }
 
 /* ---- the queue ------------------------------------------------------------------------------------------------------------- */

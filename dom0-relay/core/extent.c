@@ -77,6 +77,21 @@ static bool live_usable(const struct session *s, const struct placement *p)
 	return false;
 }
 
+/* Copies that take writes and may stay where they are. */
+static unsigned int copies(const struct placement *p)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < p->n; i++)
+		n += takes_writes(&p->r[i]) && (!p->r[i].donor || donor_stays(p->r[i].donor));
+	return n;
+}
+
+bool extent_wants_copy(const struct extent *x)
+{
+	return x->cur.generation && copies(&x->cur) < x->s->replicas;
+}
+
 bool extent_degraded(const struct extent *x)
 {
 	unsigned int i, live = 0;
@@ -240,7 +255,7 @@ static void add_copies(struct extent *x, struct placement *p, u8 state)
 {
 	struct session *s = x->s;
 
-	while (placement_count(p, MEMX_R_LIVE) + placement_count(p, MEMX_R_SYNCING) < s->replicas) {
+	while (copies(p) < s->replicas) {
 		struct core_donor *d = make_room(x, p) ? place_choose(x, p, x->refused) : NULL;
 		int i;
 
@@ -275,6 +290,33 @@ static bool any_ready(const struct session *s)
 	return false;
 }
 
+/* Repair is done when there are enough live copies where they may stay: stale ones, and those that have to go, have served. */
+static void drop_superfluous(struct extent *x, struct placement *p)
+{
+	unsigned int live = 0;
+	int i;
+
+	for (i = 0; i < p->n; i++)
+		live += p->r[i].state == MEMX_R_LIVE && (!p->r[i].donor || donor_stays(p->r[i].donor));
+	if (live < x->s->replicas)
+		return;
+	for (i = p->n; i-- > 0;)
+		if (p->r[i].state == MEMX_R_STALE || (p->r[i].donor && !donor_stays(p->r[i].donor)))
+			leave_out(x, p, i);
+}
+
+/* The copy that repair has completed, if it is still the one. */
+static void promote(struct extent *x, struct placement *p)
+{
+	int i;
+
+	for (i = 0; i < p->n; i++)
+		if (p->r[i].state == MEMX_R_SYNCING && p->r[i].donor && x->promote & bit64(p->r[i].donor->index) &&
+		    replica_usable(x->s, &p->r[i]))
+			p->r[i].state = MEMX_R_LIVE;
+	x->promote = 0;
+}
+
 static bool same_replicas(const struct placement *a, const struct placement *b)
 {
 	u8 i;
@@ -295,6 +337,7 @@ static enum proposal propose(struct extent *x, struct placement *p)
 	int i;
 
 	*p = x->cur;
+	promote(x, p);
 	drop_lost(x, p);
 	fresh = !placement_count(p, MEMX_R_LIVE);
 	if (!fresh && !live_usable(s, p))
@@ -302,11 +345,7 @@ static enum proposal propose(struct extent *x, struct placement *p)
 	add_copies(x, p, fresh ? MEMX_R_LIVE : MEMX_R_SYNCING);
 	if (!placement_count(p, MEMX_R_LIVE))
 		return any_ready(s) ? PROPOSE_NOSPACE : PROPOSE_WAIT;
-	/* Repair is done when there are enough live copies: the stale ones have served. */
-	if (placement_count(p, MEMX_R_LIVE) >= s->replicas)
-		for (i = p->n; i-- > 0;)
-			if (p->r[i].state == MEMX_R_STALE)
-				leave_out(x, p, i);
+	drop_superfluous(x, p);
 	if (same_replicas(p, &x->cur) && x->gen_floor <= x->cur.generation)
 		return PROPOSE_SAME;
 	for (i = 0; i < p->n; i++)
@@ -406,6 +445,7 @@ static void change_start(struct extent *x, const struct placement *p)
 	struct memx_record rec;
 	u8 i;
 
+	repair_cancel(x);
 	store_recall(x);
 	extent_count(x, -1);
 	x->next = *p;
@@ -523,6 +563,7 @@ void extent_record_acked(struct extent *x)
 	x->next.n = 0;
 	extent_count(x, 1);
 	x->refused = 0;
+	x->promote = 0;
 	x->urgent = false;
 	x->want_more = false;
 	core->count.records++;
@@ -555,7 +596,7 @@ static bool needs_change(const struct extent *x)
 
 	if (!x->cur.generation)
 		return writes;
-	if (x->gen_floor > x->cur.generation || x->want_more)
+	if (x->gen_floor > x->cur.generation || x->want_more || x->promote)
 		return true;
 	for (i = 0; i < x->cur.n; i++) {
 		const struct replica *r = &x->cur.r[i];

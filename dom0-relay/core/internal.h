@@ -136,6 +136,7 @@ struct core_donor {
 	bool stat;			/* and what it has */
 	bool tried;			/* at least one attempt to connect ended, or an hello came */
 	bool leaving, duplicate, draining;
+	bool emptied;			/* by an admin's command: its copies move elsewhere */
 	bool dying;			/* marked for donor_teardown() */
 	bool dead;			/* away for so long that everything there is rebuilt */
 	char reason[96];
@@ -165,6 +166,7 @@ void donor_teardown(struct core_donor *d);
 void donor_pump(struct core_donor *d);
 void donor_tick(struct core_donor *d);
 bool donor_ok(const struct core_donor *d);	/* serves */
+bool donor_stays(const struct core_donor *d);	/* what lies there may stay there */
 bool donor_takes(const struct core_donor *d);	/* takes new extents */
 u64 donor_free_pages(const struct core_donor *d);	/* not reserved by anybody */
 bool donor_same_domain(const struct core_donor *a, const struct core_donor *b);
@@ -243,6 +245,8 @@ struct extent {
 	struct list in_review, in_later, in_record;
 	u64 retry_at;
 	struct repair *repair;
+	u64 repair_at;			/* not looked at by repair before */
+	u64 promote;			/* donor (as bit) whose syncing copy repair has completed */
 };
 
 void extent_init(struct extent *x, struct session *s, u32 index);
@@ -254,6 +258,7 @@ void extent_free_touched(struct extent *x);
 void extent_later(struct extent *x);
 bool replica_usable(const struct session *s, const struct replica *r);
 bool replica_gone(const struct replica *r);	/* its bytes exist no longer */
+bool extent_wants_copy(const struct extent *x);
 bool extent_degraded(const struct extent *x);
 bool extent_waiting(const struct extent *x);
 bool extent_takes_writes(const struct extent *x);
