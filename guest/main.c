@@ -34,7 +34,7 @@ static void announce(void)
 {
 	static bool announced;
 	char size[40];
-	char *env[] = { "MEMX_EVENT=attached", size, NULL };
+	char *env[3] = { "MEMX_EVENT=attached", size };
 
 	if (announced)
 		return;

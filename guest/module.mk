@@ -6,3 +6,16 @@
 INSTALL_FILES += guest/udev/memx-swapon:$(sbindir)/
 INSTALL_FILES += guest/udev/60-memx.rules:$(udevdir)/
 INSTALL_FILES += guest/udev/memx-swap.service:$(unitdir)/
+
+# The module on real Xen against libxenvchan itself; see guest/tests/test-vchan.py.
+PROGRAMS += vchan-client
+vchan-client_SRCS := guest/tests/vchan-client.c
+vchan-client_LDLIBS := -l:libxenvchan.a -lxenstore -lxenevtchn -lxengnttab -lxentoollog -l:libxxhash.a
+vchan-client_NOINSTALL := y
+
+TESTS_XEN += xen-vchan-pv-6.1 xen-vchan-pvh-6.12
+xen-vchan-pv-6.1_CMD := guest/tests/test-vchan.py 6.1 pv
+xen-vchan-pvh-6.12_CMD := guest/tests/test-vchan.py 6.12 pvh pages_through_libxenvchan hung_client_is_survived loads_leave_nothing
+xen-vchan-pv-6.1_DEPS := module-6.1
+xen-vchan-pvh-6.12_DEPS := module-6.12
+$(foreach t,xen-vchan-pv-6.1 xen-vchan-pvh-6.12,$(eval $(t)_PROGS := vchan-client memx-pages)$(eval $(t)_TIMEOUT := 1200))

@@ -28,6 +28,9 @@
 #include "memx/check.h"
 #include "memx/codec.h"
 
+#define __printf(a, b)	__attribute__((format(printf, a, b)))
+#define __noreturn	__attribute__((noreturn))
+
 enum {
 	ORDER		= 10,
 	LANE_REQUESTS	= 32,
@@ -77,12 +80,12 @@ static struct {
 	u64 generation;		/* of the records that were proposed */
 	u64 *record;		/* by extent: generation proposed */
 	bool attached;
+	bool lied;		/* about the indices: the rings are of no use any more */
 	struct slot *slot;
 	unsigned long stored, fetched, discarded;
 } my;
 
-static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void say(const char *format, ...)
+static void __printf(1, 2) say(const char *format, ...)
 {
 	va_list args;
 
@@ -93,8 +96,7 @@ static void say(const char *format, ...)
 	fflush(stdout);
 }
 
-static void wrong(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
-static void wrong(const char *format, ...)
+static void __noreturn __printf(1, 2) wrong(const char *format, ...)
 {
 	va_list args;
 
@@ -133,8 +135,25 @@ static void put(struct lane *lane, const void *data, u32 len)
 {
 	int n = libxenvchan_send(lane->chan, data, len);
 
+	/* It has hung up, or will as soon as it looks: serve() will see it. */
+	if (n < 0 || my.lied)
+		return;
 	if (n != (int)len)
 		wrong("lane %u: no room for %u bytes: it asked for more than the reply ring holds (%d)", lane->index, len, n);
+}
+
+/* Indices that cannot be. Who sees them hears of it. */
+static void lie(struct vchan_interface *ring)
+{
+	u32 prod = ring->left.prod, cons = ring->right.cons;
+
+	if (trick("index-far"))
+		ring->left.prod = prod + (1U << 24);
+	if (trick("index-back"))
+		ring->left.prod = ring->left.cons - 1;
+	if (trick("cons-far"))
+		ring->right.cons = ring->right.prod + 1;
+	my.lied |= prod != ring->left.prod || cons != ring->right.cons;
 }
 
 static void answer(struct lane *lane, u32 status, const void *body, u32 len)
@@ -160,12 +179,7 @@ static void answer(struct lane *lane, u32 status, const void *body, u32 len)
 	put(lane, frame, sizeof(hdr) + len);
 	if (trick("twice") && my.attached)
 		put(lane, frame, sizeof(hdr) + len);
-	if (trick("index-far"))
-		lane->chan->ring->left.prod += 1U << 24;
-	if (trick("index-back"))
-		lane->chan->ring->left.prod -= 1;
-	if (trick("cons-far"))
-		lane->chan->ring->right.cons += 1;
+	lie(lane->chan->ring);
 }
 
 static void hello(struct lane *lane)
@@ -459,7 +473,7 @@ static void drain(struct lane *lane)
 {
 	struct memx_hdr hdr;
 
-	for (;;) {
+	while (!my.lied) {
 		if (!lane->has_head) {
 			if (libxenvchan_data_ready(lane->chan) < (int)sizeof(hdr))
 				return;
@@ -604,7 +618,8 @@ static void parse(int argc, char **argv)
 		}
 	}
 	if (optind != argc - 1 || !my.slots) {
-		fprintf(stderr, "usage: vchan-client [--slots N] [--trick NAME[:COUNT]]... [--attachments N] [--refuse STATUS:TIMES] DOMID\n");
+		fputs("usage: vchan-client [--slots N] [--trick NAME[:COUNT]]... [--attachments N] [--refuse STATUS:TIMES] DOMID\n",
+		      stderr);
 		exit(2);
 	}
 	my.domid = atoi(argv[optind]);
@@ -631,6 +646,7 @@ int main(int argc, char **argv)
 	while (!my.attachments || ended < my.attachments) {
 		await_offer();
 		my.attached = false;
+		my.lied = false;
 		if (connect_lanes())
 			serve();
 		for (i = 0; i < my.lanes; i++) {

@@ -1,0 +1,311 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""The module on real Xen against an unmodified libxenvchan client, honest and not: test-vchan.py KERNEL pv|pvh [TEST...]
+
+No relay and no donor: vchan-client in Dom0 is both, keeps the guest's pages in its own memory, and can lie. Starts one
+testbed with a bare guest, runs the tests (all by default), prints TAP.
+"""
+
+import os
+import re
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "xen-tests"))
+import xenlib  # noqa: E402
+
+DEVICE = "/sys/devices/platform/memx"
+MODULE = "/memx_swap.ko"
+CLIENT_LOG = "/tmp/client.log"
+LOADS = 100
+
+# What the relay does, after how many opportunities, and what the module is expected to count.
+TRICKS = [
+    ("bad-magic", 20, "violations"),
+    ("huge", 20, "violations"),
+    ("unknown-tag", 20, "violations"),
+    ("wrong-epoch", 20, "violations"),
+    ("twice", 15, "violations"),
+    ("index-far", 20, "violations"),
+    ("index-back", 20, "violations"),
+    ("cons-far", 20, "violations"),
+    ("other-slot", 3, "violations"),
+    ("truncated", 3, "violations"),
+    ("second-hello", 1, "violations"),
+    ("wrong-nonce", 1, "violations"),
+    ("grant-nonsense", 1, "violations"),
+    ("corrupt", 3, "corrupt"),
+    ("absent", 3, "retries"),
+    ("leave", 10, "lost"),
+]
+
+
+class Guest:
+    """The guest, and the client in Dom0 that serves it."""
+
+    def __init__(self, testbed, kernel):
+        self.t = testbed
+        self.kernel = kernel
+        self.ready = False
+
+    def prepare(self):
+        if self.ready:
+            return
+        t = self.t
+        t.must("push", "guest0", os.path.join(xenlib.TOP, "build", "module", self.kernel, "memx_swap.ko"), MODULE)
+        t.must("push", "guest0", os.path.join(xenlib.TOP, "guest", "udev", "memx-swapon"), "/memx-swapon")
+        t.must("push", "guest0", os.path.join(xenlib.BIN, "memx-pages"), "/memx-pages")
+        t.must("push", "host0", os.path.join(xenlib.BIN, "vchan-client"), "/root/vchan-client")
+        t.sh("guest0", "chmod 755 /memx-swapon /memx-pages")
+        t.sh("host0", "chmod 755 /root/vchan-client")
+        self.domid = int(t.sh("host0", "xl domid guest0"))
+        self.ready = True
+
+    def load(self, *params):
+        self.prepare()
+        if not self.loaded():
+            self.t.sh("guest0", f"insmod {MODULE} {' '.join(params)}")
+
+    def loaded(self):
+        return "memx_swap" in self.t.sh("guest0", "cat /proc/modules")
+
+    def unload(self):
+        if self.loaded():
+            self.t.sh("guest0", "/memx-swapon off && rmmod memx_swap")
+        self.stop()
+
+    def serve(self, *args):
+        self.stop()
+        self.t.sh("host0", f"/root/vchan-client {' '.join(map(str, args))} {self.domid} >{CLIENT_LOG} 2>&1 & echo $! >/tmp/client.pid")
+
+    def stop(self):
+        self.t.sh("host0", "test ! -e /tmp/client.pid || { kill -9 $(cat /tmp/client.pid); rm /tmp/client.pid; } 2>/dev/null || true")
+
+    def client(self):
+        return self.t.sh("host0", f"cat {CLIENT_LOG}")
+
+    def read(self, name):
+        return self.t.sh("guest0", f"cat {DEVICE}/{name}").strip()
+
+    def counter(self, name):
+        return int(self.read(f"statistics/{name}"))
+
+    def attached(self):
+        self.t.wait("the module to attach", lambda: self.read("state") == "attached")
+
+    def swapon(self):
+        self.attached()
+        self.t.sh("guest0", "/memx-swapon on")
+
+    def page(self, mib=44, touches=200, seed=1):
+        """Pages and verifies; the client must be content as well."""
+        r = self.t.exec("guest0", "/memx-pages", "--mib", str(mib), "--touches", str(touches), "--seed", str(seed), timeout=900)
+        assert r.status == 0, f"memx-pages: {r}\n{self.client()}"
+        assert "pages_wrong=0" in r.out, r.out
+        assert "is wrong" not in self.client(), self.client()
+        print(f"# {r.out.strip()}")
+
+    def grants(self):
+        """Active and shared entries of the guest's grant table, as the hypervisor sees them."""
+        self.t.sh("host0", "xl dmesg -c >/dev/null; xl debug-keys g")
+        dump = self.t.sh("host0", "xl dmesg")
+        own = re.search(rf"grant-table for remote d{self.domid}\b.*?(?=grant-table for remote|gnttab_usage_print_all \] done)",
+                        dump, re.S)
+        assert own, dump
+        return len(re.findall(r"\[0x[0-9a-f]+\]", own.group(0)))
+
+    def ports(self):
+        return len(self.t.sh("host0", f"lsevtchn {self.domid}").splitlines())
+
+    def nodes(self):
+        return self.t.sh("host0", f"xenstore-ls /local/domain/{self.domid}/data").strip()
+
+    def free(self):
+        return int(re.search(r"MemFree:\s+(\d+)", self.t.sh("guest0", "sync; echo 3 >/proc/sys/vm/drop_caches; cat /proc/meminfo")).group(1))
+
+    def held(self):
+        return {"grants": self.grants(), "ports": self.ports(), "nodes": self.nodes()}
+
+
+guest = None
+
+
+def dom0_refuses(t):
+    """Where the module has no business it says so and is not loaded."""
+    guest.prepare()
+    if guest.kernel != "6.1":
+        return
+    t.must("push", "host0", os.path.join(xenlib.TOP, "build", "module", "6.1", "memx_swap.ko"), MODULE)
+    r = t.exec("host0", "insmod", MODULE)
+    assert r.status != 0, "insmod in Dom0 succeeded"
+    log = t.sh("host0", "dmesg | grep memx_swap | tail -1")
+    assert "Dom0" in log, log
+
+
+def bad_parameter(t):
+    guest.prepare()
+    r = t.exec("guest0", "insmod", MODULE, "ring_order=7")
+    assert r.status != 0, "ring_order=7 was taken"
+    log = t.sh("guest0", "dmesg | grep memx_swap | tail -1")
+    assert "ring_order=7" in log and "19 or 20" in log, log
+
+
+def waits_without_relay(t):
+    """Loading waits for nobody; mount and swapon say that it is too early."""
+    began = time.monotonic()
+    guest.load()
+    assert time.monotonic() - began < 60
+    t.wait("the offer", lambda: guest.read("state") == "offered")
+    nodes = guest.nodes()
+    for node in ("version", "offer", "lanes", "ring-ref", "event-channel", 'state = "offered"'):
+        assert node in nodes, nodes
+    r = t.exec("guest0", "/memx-swapon", "on")
+    assert r.status != 0 and "temporarily unavailable" in r.err, f"swapon before the first attach: {r}"
+    assert "no relay has attached" in t.sh("guest0", "dmesg | tail -3")
+    assert guest.read("size") == "0"
+
+
+def refused_says_why(t):
+    """A status of the relay's, and a node of the toolstack's: both end in the log."""
+    guest.load()
+    guest.serve("--refuse", "3:1")
+    t.wait("the refusal in the log", lambda: "no room for a swap of this size" in t.sh("guest0", "dmesg | tail -5"))
+    guest.attached()
+    guest.stop()
+    t.wait("the next offer", lambda: guest.read("state") == "offered")
+    t.sh("host0", f"xenstore-write /local/domain/{guest.domid}/data/memx/refused 'not in the configuration of host0'")
+    t.wait("the reason in the log", lambda: "not in the configuration of host0" in t.sh("guest0", "dmesg | tail -5"))
+
+
+def pages_through_libxenvchan(t):
+    """An unmodified client: rings, hello, attach, and every byte of what is paged."""
+    guest.load()
+    guest.serve()
+    guest.swapon()
+    orders = re.search(r"connected orders (\d+) (\d+)", guest.client())
+    assert orders and orders.groups() == ("14", "19"), guest.client()
+    guest.page(touches=1000)
+    assert guest.counter("stores") > 1000 and guest.counter("fetches") > 500
+    assert guest.counter("violations") == 0 and guest.counter("corrupt") == 0
+    assert int(guest.read("size")) == 64 << 20
+
+
+def sysfs_as_written_down(t):
+    """Every file of the ABI text is there, and every file that is there is in the text."""
+    guest.load()
+    with open(os.path.join(xenlib.TOP, "docs", "ABI", "sysfs-memx"), encoding="utf-8") as f:
+        said = set(re.findall(rf"^What:\s+{DEVICE}/(\S+)", f.read(), re.M))
+    there = set(t.sh("guest0", f"cd {DEVICE} && find . -type f | grep -v -e /power/ -e ./uevent -e ./modalias -e ./driver_override "
+                               "| sed 's,^\\./,,'").split())
+    assert said == there, f"only said: {said - there}, only there: {there - said}"
+    t.sh("guest0", f"echo 5000 >{DEVICE}/deadline_ms && grep -qx 5000 {DEVICE}/deadline_ms && echo 0 >{DEVICE}/deadline_ms")
+    r = t.exec("guest0", "sh", "-c", f"echo nonsense >{DEVICE}/trim_pages")
+    assert r.status != 0, "trim_pages took nonsense"
+
+
+def seen_by_tracers(t):
+    """Tracepoints and latency histograms tell of stores and fetches."""
+    guest.load()
+    guest.serve()
+    guest.swapon()
+    trace = "/sys/kernel/tracing"
+    t.sh("guest0", f"echo >/sys/kernel/debug/memx/store_latency; echo 1 >{trace}/events/memx/enable")
+    guest.page(touches=100, seed=3)
+    lines = t.sh("guest0", f"echo 0 >{trace}/events/memx/enable; grep memx_ {trace}/trace | tail -2000")
+    for what in (r"memx_submit: store slot=\d+ pages=\d+", r"memx_submit: fetch slot=", r"memx_complete: store .* err=0 ns=\d+",
+                 r"memx_complete: fetch .* err=0 ns=\d+"):
+        assert re.search(what, lines), f"{what} not in {lines[-1500:]}"
+    for name in ("store_latency", "fetch_latency"):
+        rows = [line.split() for line in t.sh("guest0", f"cat /sys/kernel/debug/memx/{name}").splitlines()]
+        assert rows and all(len(r) == 2 and int(r[1]) > 0 and int(r[0]) & (int(r[0]) - 1) == 0 for r in rows), rows
+
+
+def lies_are_found(t):
+    """Each trick in turn, under load: the module counts it, offers itself anew, and no page is wrong."""
+    for name, count, counter in TRICKS:
+        guest.load()
+        before = guest.counter(counter)
+        epoch = guest.read("epoch")
+        guest.serve("--trick", f"{name}:{count}")
+        guest.swapon()
+        guest.page(seed=7)
+        log = guest.client()
+        assert f"trick {name}" in log, f"{name} was never played: {log}"
+        assert guest.counter(counter) > before, f"{name}: {counter} is still {before}"
+        guest.attached()
+        print(f"# {name}: {counter} {before} -> {guest.counter(counter)}, epoch {epoch} -> {guest.read('epoch')}")
+        t.sh("guest0", "/memx-swapon off")
+        t.wait("the session to be freed", lambda: "detach" in guest.client())
+        guest.stop()
+
+
+def no_space_fails_at_once(t):
+    """A store that the donors have no room for fails, is counted, and the page stays where it was."""
+    guest.load()
+    before = guest.counter("nospace")
+    guest.serve("--trick", "nospace:3")
+    guest.swapon()
+    guest.page(seed=8)
+    assert guest.counter("nospace") > before
+    t.sh("guest0", "/memx-swapon off; dmesg -C")	# the kernel's line about the failed write was expected
+    guest.stop()
+
+
+def hung_client_is_survived(t):
+    """rmmod while a stopped client maps the rings: bounded, counted, and the next load works."""
+    guest.unload()
+    guest.load()
+    guest.serve()
+    guest.attached()
+    t.sh("host0", "kill -STOP $(cat /tmp/client.pid)")
+    began = time.monotonic()
+    t.sh("guest0", "rmmod memx_swap")
+    took = time.monotonic() - began
+    log = t.sh("guest0", "dmesg | tail -3")
+    assert re.search(r"\d+ pages are leaked", log), log
+    assert took < 60, f"rmmod took {took:.0f} s"
+    print(f"# rmmod took {took:.1f} s: {log.strip().splitlines()[-1]}")
+    t.sh("guest0", "dmesg -C")
+    guest.stop()
+    guest.load()
+    guest.serve()
+    guest.attached()
+    guest.unload()
+
+
+def loads_leave_nothing(t):
+    """Loaded and unloaded over and over, with a client and without: no grant, port, node or page is left."""
+    guest.unload()
+    guest.load()
+    guest.unload()
+    held, free = guest.held(), guest.free()
+    t.sh("guest0", f"i=0; while [ $i -lt {LOADS} ]; do insmod {MODULE} && rmmod memx_swap || exit 1; i=$((i + 1)); done", timeout=900)
+    guest.serve()
+    for _ in range(5):
+        guest.load()
+        guest.attached()
+        t.sh("guest0", "rmmod memx_swap")
+    guest.stop()
+    assert guest.held() == held, f"before {held}, after {guest.held()}"
+    lost = free - guest.free()
+    print(f"# {LOADS + 5} loads: {lost} KiB less free, {held['grants']} grants, {held['ports']} ports")
+    assert lost < 1024, f"{lost} KiB are gone after {LOADS + 5} loads"
+
+
+TESTS = [dom0_refuses, bad_parameter, waits_without_relay, refused_says_why, pages_through_libxenvchan, sysfs_as_written_down,
+         seen_by_tracers, lies_are_found, no_space_fails_at_once, hung_client_is_survived, loads_leave_nothing]
+
+
+def main():
+    global guest
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    kernel, kind = sys.argv[1:3]
+    wanted = set(sys.argv[3:])
+    tests = [test for test in TESTS if not wanted or test.__name__ in wanted]
+    testbed = xenlib.Testbed(f"vchan-{kernel}-{kind}", kernel=kernel, guest_type=kind, guests=1, swap=0)
+    guest = Guest(testbed, kernel)
+    xenlib.run(testbed, tests)
+
+
+main()
