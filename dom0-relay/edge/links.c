@@ -238,7 +238,8 @@ static void lane_ready(struct memx_watch *watch, uint32_t events)
 	struct lane *lane = (struct lane *)((char *)watch - offsetof(struct lane, watch));
 
 	(void)events;
-	lane->chan->ops->ack(lane->chan);
+	if (!lane->chan->edge)
+		lane->chan->ops->ack(lane->chan);
 	lane->ready = true;
 	worker_turn(lane->link->worker);
 }
@@ -313,7 +314,7 @@ struct edge_link *link_up(struct worker *w, const struct core_guest_conf *conf, 
 	for (unsigned int i = 0; i < lanes; i++) {
 		link->lane[i] = (struct lane){ .watch = MEMX_WATCH_INIT, .link = link, .chan = chans[i], .index = i, .ready = true };
 		if (!ret)
-			ret = memx_watch_add(w->loop, &link->lane[i].watch, chans[i]->fd, EPOLLIN, lane_ready);
+			ret = memx_watch_add(w->loop, &link->lane[i].watch, chans[i]->fd, chans[i]->edge ? EPOLLIN | EPOLLET : EPOLLIN, lane_ready);
 	}
 	link->next = w->links;
 	w->links = link;

@@ -22,6 +22,7 @@ struct memx_chan {
 	struct memx_vring ring;
 	const struct memx_chan_ops *ops;
 	int fd;
+	bool edge;			/* each notification is an edge of fd: watched so, it needs no ack() */
 	bool server;			/* this end offered the channel */
 };
 

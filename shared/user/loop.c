@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "user/loop.h"
@@ -25,6 +26,8 @@ struct memx_loop {
 
 	struct memx_timer **heap;		/* from index 1 */
 	uint32_t timers, heap_size;
+	struct memx_watch alarm;		/* timerfd */
+	uint64_t alarm_at;			/* what it is set to, 0: nothing */
 
 	struct memx_work *work, **work_tail;
 
@@ -234,9 +237,9 @@ void memx_mail_post(struct memx_loop *loop, struct memx_mail *mail)
 	*loop->mail_tail = mail;
 	loop->mail_tail = &mail->next;
 	pthread_mutex_unlock(&loop->mail_lock);
-	if (first && write(loop->mail_watch.fd, &one, sizeof(one)) < 0) {
-		/* EAGAIN: the counter is full, so the loop has been told. */
-	}
+	/* EAGAIN: the counter is full, so the loop has been told. */
+	if (first && write(loop->mail_watch.fd, &one, sizeof(one)) < 0)
+		return;
 }
 
 static void mail_ready(struct memx_watch *watch, uint32_t events)
@@ -246,9 +249,8 @@ static void mail_ready(struct memx_watch *watch, uint32_t events)
 	uint64_t count;
 
 	(void)events;
-	if (read(watch->fd, &count, sizeof(count)) < 0) {
-		/* Nothing to learn: the list says what there is. */
-	}
+	/* Whatever comes of it: the list says what there is. */
+	count = (uint64_t)read(watch->fd, &count, sizeof(count));
 	pthread_mutex_lock(&loop->mail_lock);
 	mail = loop->mail;
 	loop->mail = NULL;
@@ -294,23 +296,53 @@ int memx_loop_signals(struct memx_loop *loop, const sigset_t *set, void (*handle
 
 /* ---- the loop itself ---- */
 
+/*
+ * One timerfd wakes the loop for its timers. It is only ever set to an earlier time, or anew after it fired: a timeout of
+ * the wait itself would be set and taken back with every round, which costs a virtual machine more than the rest of it.
+ */
+static void alarm_ready(struct memx_watch *watch, uint32_t events)
+{
+	struct memx_loop *loop = watch->loop;
+	uint64_t times;
+
+	(void)events;
+	if (read(watch->fd, &times, sizeof(times)) == sizeof(times))
+		loop->alarm_at = 0;
+}
+
+static void alarm_set(struct memx_loop *loop)
+{
+	uint64_t at = loop->timers ? loop->heap[1]->at : 0;
+	struct itimerspec when = { .it_value = { (time_t)(at / 1000000000), (long)(at % 1000000000) } };
+
+	if (!at || (loop->alarm_at && loop->alarm_at <= at))
+		return;
+	if (!timerfd_settime(loop->alarm.fd, TFD_TIMER_ABSTIME, &when, NULL))
+		loop->alarm_at = at;
+}
+
 struct memx_loop *memx_loop_new(void)
 {
 	struct memx_loop *loop = calloc(1, sizeof(*loop));
-	int fd;
+	int fd, alarm;
 
 	if (!loop)
 		return NULL;
 	loop->work_tail = &loop->work;
 	loop->mail_tail = &loop->mail;
 	loop->signal_watch.fd = -1;
+	loop->alarm.fd = -1;
 	loop->now = memx_now();
 	pthread_mutex_init(&loop->mail_lock, NULL);
 	loop->epoll = epoll_create1(EPOLL_CLOEXEC);
 	fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (loop->epoll < 0 || fd < 0 || memx_watch_add(loop, &loop->mail_watch, fd, EPOLLIN, mail_ready)) {
+	alarm = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	if (loop->epoll < 0 || fd < 0 || alarm < 0 || memx_watch_add(loop, &loop->mail_watch, fd, EPOLLIN, mail_ready) ||
+	    memx_watch_add(loop, &loop->alarm, alarm, EPOLLIN, alarm_ready)) {
 		if (fd >= 0)
 			close(fd);
+		if (alarm >= 0)
+			close(alarm);
 		if (loop->epoll >= 0)
 			close(loop->epoll);
 		free(loop);
@@ -324,6 +356,7 @@ void memx_loop_free(struct memx_loop *loop)
 	if (!loop)
 		return;
 	close(loop->mail_watch.fd);
+	close(loop->alarm.fd);
 	if (loop->signal_watch.fd >= 0)
 		close(loop->signal_watch.fd);
 	close(loop->epoll);
@@ -348,13 +381,15 @@ static uint64_t wait_for(const struct memx_loop *loop, uint64_t now, uint64_t ma
 int memx_loop_round(struct memx_loop *loop, uint64_t max_wait_ns)
 {
 	uint64_t before = memx_now(), worked = before - loop->now, wait = wait_for(loop, before, max_wait_ns);
-	struct timespec ts = { .tv_sec = (time_t)(wait / 1000000000), .tv_nsec = (long)(wait % 1000000000) };
-	int got;
+	int got, ms = -1;
 
-	got = epoll_pwait2(loop->epoll, loop->batch, BATCH, wait == UINT64_MAX ? NULL : &ts, NULL);
-	if (got < 0 && errno == ENOSYS)
-		got = epoll_wait(loop->epoll, loop->batch, BATCH,
-				 wait >= 1000000000000 ? 1000000 : (int)((wait + 999999) / 1000000));
+	if (!wait)
+		ms = 0;
+	else if (max_wait_ns < 1000000000000)
+		ms = (int)((max_wait_ns + 999999) / 1000000);
+	if (wait)
+		alarm_set(loop);
+	got = epoll_wait(loop->epoll, loop->batch, BATCH, ms);
 	if (got < 0) {
 		if (errno != EINTR)
 			return -errno;

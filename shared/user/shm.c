@@ -372,6 +372,7 @@ struct memx_chan *memx_shm_attach(const struct memx_shm_msg *msg, int fds[MEMX_S
 	close(memory);
 	sc->peer = peer;
 	sc->chan.ops = &client_ops;
+	sc->chan.edge = true;
 	sc->chan.fd = own;
 	memx_vring_init(&sc->chan.ring, sc->map, false, (u8 *)sc->map + PAGE, 1U << left_order, sc->right, 1U << right_order);
 	/* As libxenvchan's client begins: there, and to be told of what is written. */

@@ -46,7 +46,7 @@ struct options {
 	struct bench_job job;
 	const char *bin;
 	u32 donors;
-	bool json, only_limits, keep;
+	bool json, only_limits, only_memx, keep;
 };
 
 static struct bench_result results[WHO_COUNT];
@@ -104,7 +104,7 @@ static void print_text(const struct options *o)
 				       results[who].best[op]);
 		}
 	}
-	if (o->only_limits)
+	if (o->only_limits || o->only_memx)
 		return;
 	printf("\nagainst the limits, with one copy\n");
 	for (enum bench_op op = 0; op < BENCH_OPS; op++)
@@ -137,7 +137,7 @@ static void print_json(const struct options *o)
 		if (results[who].latency[BENCH_FETCH].count)
 			json_object_set_new(all, who_name[who], json_pack("{s:o, s:o}", "fetch", result_json(who, BENCH_FETCH),
 									  "store", result_json(who, BENCH_STORE)));
-	if (!o->only_limits)
+	if (!o->only_limits && !o->only_memx)
 		json_object_set_new(all, "ratios", json_pack("{s:f, s:f, s:f, s:f}", "fetch_p50", latency_ratio(BENCH_FETCH),
 							     "store_p50", latency_ratio(BENCH_STORE), "fetch_streaming",
 							     stream_ratio(BENCH_FETCH), "store_streaming",
@@ -154,8 +154,9 @@ static int run_rounds(const struct options *o, struct limit *tcp, struct limit *
 	int err = 0;
 
 	for (u32 i = 0; i < o->job.rounds && !err; i++) {
-		err = limit_tcp_round(tcp, &results[WHO_TCP]);
-		if (!err)
+		if (!o->only_memx)
+			err = limit_tcp_round(tcp, &results[WHO_TCP]);
+		if (!err && !o->only_memx)
 			err = limit_ring_round(ring, &results[WHO_RING]);
 		if (!err && one)
 			err = drive_round(one, &results[WHO_ONE]);
@@ -223,6 +224,7 @@ static const char help[] =
 	"  -p, --passes N      streaming walks in a turn (2)\n"
 	"  -d, --donors N      memory servers, 1 to 16 (2)\n"
 	"  -l, --limits        only TCP and ring\n"
+	"  -m, --memx          only MemX\n"
 	"  -j, --json          for a program\n"
 	"  -k, --keep          keep settings and logs of the processes\n"
 	"      --bin FOLDER    where memx-server and memx-dom0-relay are (beside this program)\n"
@@ -238,6 +240,7 @@ static const struct option long_options[] = {
 	{ "passes", required_argument, NULL, 'p' },
 	{ "donors", required_argument, NULL, 'd' },
 	{ "limits", no_argument, NULL, 'l' },
+	{ "memx", no_argument, NULL, 'm' },
 	{ "json", no_argument, NULL, 'j' },
 	{ "keep", no_argument, NULL, 'k' },
 	{ "bin", required_argument, NULL, 'B' },
@@ -268,6 +271,7 @@ static void take_option(struct options *o, int opt, const char *arg)
 	case 'p': o->job.passes = number(arg, "passes", 1, 100000); break;
 	case 'd': o->donors = number(arg, "donors", 1, CLUSTER_MAX_DONORS); break;
 	case 'l': o->only_limits = true; break;
+	case 'm': o->only_memx = true; break;
 	case 'j': o->json = true; break;
 	case 'k': o->keep = true; break;
 	case 'B': o->bin = arg; break;
@@ -291,7 +295,7 @@ int main(int argc, char **argv)
 	};
 	int opt;
 
-	while ((opt = getopt_long(argc, argv, "r:n:s:b:q:p:d:ljkVh", long_options, NULL)) != -1)
+	while ((opt = getopt_long(argc, argv, "r:n:s:b:q:p:d:lmjkVh", long_options, NULL)) != -1)
 		take_option(&o, opt, optarg);
 	if (optind < argc) {
 		fprintf(stderr, "memx-bench: unexpected argument %s; see --help\n", argv[optind]);
