@@ -126,6 +126,7 @@ struct core_donor *core_donor_add(struct relay_core *core, const char *name, voi
 	d->cookie = cookie;
 	snprintf(d->name, sizeof(d->name), "%s", name);
 	d->down_at = core->now;
+	d->hedge_budget = HEDGE_MAX;
 	d->pool = rpool_new(4ULL << 20);
 	for (class = 0; class < DOP_CLASSES; class++)
 		list_init(&d->queue[class]);

@@ -17,7 +17,6 @@
 enum {
 	HEDGE_EARNED	= 5,		/* hundredths per fetch */
 	HEDGE_COST	= 100,
-	HEDGE_MAX	= 1000,
 	EXPLORE		= 64,		/* one in so many fetches goes to another replica than the quickest, to know it */
 };
 
@@ -240,6 +239,19 @@ static struct rbuf *subset(const struct greq *req, struct core_donor *d, u32 mas
 	return buf;
 }
 
+/* Who might be asked in place of @asked one day may take a few more hedges. */
+static void earn(const struct extent *x, const struct core_donor *asked)
+{
+	u8 i;
+
+	for (i = 0; i < x->cur.n; i++) {
+		struct core_donor *d = x->cur.r[i].donor;
+
+		if (d && d != asked && d->hedge_budget < HEDGE_MAX)
+			d->hedge_budget += HEDGE_EARNED;
+	}
+}
+
 static bool fetch_ask(struct greq *req, struct core_donor *d, bool hedge)
 {
 	struct extent *x = req->extent;
@@ -268,8 +280,8 @@ static bool fetch_ask(struct greq *req, struct core_donor *d, bool hedge)
 	list_add_tail(&dop->in_req, &req->dops);
 	req->tried |= bit64(d->index);
 	req->out |= bit64(d->index);
-	if (!hedge && d->hedge_budget < HEDGE_MAX)
-		d->hedge_budget += HEDGE_EARNED;
+	if (!hedge)
+		earn(x, d);
 	req->hedge_at = core->now + donor_hedge_delay(d);
 	core_want_tick(core, req->hedge_at);
 	if (list_empty(&req->in_fetching))

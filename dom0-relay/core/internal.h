@@ -58,6 +58,7 @@ enum {
 	LINK_LANE_PAGES		= 2048,	/* pages in them, at most; less where staging is small */
 	LINK_MAX_SESSIONS	= 8,	/* of one guest that wait to be freed at donors that are away */
 	SESSION_MAX_CHANGES	= 64,	/* extents of one session that change their record at once, urgent ones apart */
+	HEDGE_MAX		= 1000,	/* hundredths of a hedged fetch that a donor may have in reserve */
 	DONOR_MAX_RETRIES	= 3,	/* of a store that a donor found damaged on arrival */
 	RETRY_MS		= 1000,	/* after a refused attach */
 

@@ -387,7 +387,7 @@ static void reconnect(struct world *w)
 	}
 }
 
-void world_tick(struct world *w)
+static u64 next_time(const struct world *w)
 {
 	u64 to = core_next_deadline(w->core);
 	u32 i;
@@ -395,6 +395,13 @@ void world_tick(struct world *w)
 	for (i = 0; i < w->donors; i++)
 		if (!w->donor[i].conn && w->donor[i].cd && w->donor[i].connect_at < to)
 			to = w->donor[i].connect_at;
+	return to;
+}
+
+void world_tick(struct world *w)
+{
+	u64 to = next_time(w);
+
 	if (to > w->now)
 		w->now = to;
 	reconnect(w);
@@ -407,7 +414,7 @@ void world_pass(struct world *w, u32 ms)
 	u64 until = w->now + ms * MS;
 
 	world_settle(w);
-	while (core_next_deadline(w->core) < until) {
+	while (next_time(w) < until) {
 		world_tick(w);
 		world_settle(w);
 	}

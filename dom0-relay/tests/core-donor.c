@@ -1,0 +1,567 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * core-donor.c - donors that fail, come back, lie, and what must hold all the while. One rule of the design per test.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "world.h"
+
+static struct world *w;
+static struct wguest *g;
+
+static void cluster(u32 donors, u32 replicas)
+{
+	w = world_new(11, donors, 32, NULL);
+	g = wguest_new(w, 256, replicas);
+	assert_true(wguest_start(g));
+	assert_int_equal(g->replicas, replicas);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	world_free(w);
+	return 0;
+}
+
+static void stored(u32 slot, u32 count)
+{
+	assert_int_equal(wguest_do(g, wguest_store(g, slot, count)), MEMX_S_OK);
+}
+
+static void fetched(u32 slot, u32 count)
+{
+	assert_int_equal(wguest_do(g, wguest_fetch(g, slot, count)), MEMX_S_OK);
+}
+
+static struct wdonor *donor_of(const u8 id[16])
+{
+	u32 i;
+
+	for (i = 0; i < w->donors; i++)
+		if (!memcmp(w->donor[i].id, id, 16))
+			return &w->donor[i];
+	return NULL;
+}
+
+/* The @n-th replica of the extent, by the record that the guest holds. */
+static struct wdonor *holder(u32 extent, u32 n)
+{
+	return donor_of(g->record[extent].replica[n].donor);
+}
+
+static u32 live_copies(u32 extent)
+{
+	u32 i, n = 0;
+
+	for (i = 0; i < g->record[extent].replicas; i++)
+		n += g->record[extent].replica[i].state == MEMX_R_LIVE;
+	return n;
+}
+
+static u8 state_at(u32 extent, const struct wdonor *d)
+{
+	u32 i;
+
+	for (i = 0; i < g->record[extent].replicas; i++)
+		if (!memcmp(g->record[extent].replica[i].donor, d->id, 16))
+			return g->record[extent].replica[i].state;
+	return MEMX_R_NONE;
+}
+
+/* ---- records ----------------------------------------------------------------------------------------------------------------- */
+
+/* A record takes effect when the guest has acknowledged it: before that no store that depends on it is acknowledged. */
+static void no_store_before_its_record(void **state)
+{
+	struct wreq *r;
+	struct frame *f;
+
+	(void)state;
+	cluster(2, 2);
+	g->mute_records = true;
+	r = wguest_store(g, 0, 4);
+	assert_int_equal(wguest_do(g, r), ~0U);
+	assert_non_null(g->held_record);
+	world_pass(w, 2000);
+	assert_false(r->done);
+	g->mute_records = false;
+	f = g->held_record;
+	g->held_record = NULL;
+	list_add_tail(&f->in_queue, &g->to_guest[0]);
+	g->ring_used[0] += MEMX_HDR_LEN + f->len;
+	world_settle(w);
+	assert_true(r->done && r->status == MEMX_S_OK);
+}
+
+/* Nothing that the older record names is freed before the guest acknowledged the newer one. */
+static void nothing_freed_before_its_record(void **state)
+{
+	struct wdonor *lost, *left;
+	struct frame *f;
+	u64 before;
+
+	(void)state;
+	cluster(3, 2);
+	stored(0, 8);
+	lost = holder(0, 0);
+	left = holder(0, 1);
+	g->mute_records = true;
+	lost->hung = true;
+	assert_non_null(wguest_store(g, 0, 1));
+	world_pass(w, 1500);
+	assert_non_null(g->held_record);
+	lost->hung = false;
+	before = wdonor_pages(lost);
+	world_pass(w, 3000);
+	assert_int_equal(wdonor_pages(lost), before);
+	assert_int_not_equal(wdonor_pages(left), 0);
+	g->mute_records = false;
+	f = g->held_record;
+	g->held_record = NULL;
+	list_add_tail(&f->in_queue, &g->to_guest[0]);
+	g->ring_used[0] += MEMX_HDR_LEN + f->len;
+	world_pass(w, 3000);
+	assert_int_equal(live_copies(0), 2);
+	fetched(0, 8);
+}
+
+static void acknowledged_only_by_all(void **state)
+{
+	struct wreq *r;
+
+	(void)state;
+	cluster(2, 2);
+	stored(0, 1);
+	holder(0, 1)->hung = true;
+	r = wguest_store(g, 0, 1);
+	world_settle(w);
+	assert_false(r->done);		/* one of two has it */
+	world_pass(w, 1500);		/* the other is dropped by a record, which the guest acknowledged */
+	assert_true(r->done && r->status == MEMX_S_OK);
+	assert_int_equal(live_copies(0), 1);
+}
+
+/* ---- donors away --------------------------------------------------------------------------------------------------------------- */
+
+static void one_copy_waits(void **state)
+{
+	struct wreq *s, *f;
+	struct wdonor *d;
+
+	(void)state;
+	cluster(1, 1);
+	stored(0, 8);
+	d = holder(0, 0);
+	d->there = false;
+	wdonor_drop(d);
+	s = wguest_store(g, 8, 2);
+	f = wguest_fetch(g, 0, 8);
+	world_pass(w, 60000);
+	assert_false(s->done || f->done);	/* neither fails because a peer is away */
+	assert_int_equal(live_copies(0), 1);	/* the last live replica is never dropped */
+	d->there = true;
+	world_pass(w, 500);
+	assert_true(s->done && s->status == MEMX_S_OK);
+	assert_true(f->done && f->status == MEMX_S_OK);
+}
+
+static void two_copies_go_on(void **state)
+{
+	struct wreq *s, *f;
+	u64 began;
+
+	(void)state;
+	cluster(3, 2);
+	stored(0, 8);
+	holder(0, 0)->hung = true;
+	s = wguest_store(g, 8, 2);
+	f = wguest_fetch(g, 0, 8);
+	began = w->now;
+	while (!s->done || !f->done) {
+		world_settle(w);
+		if (!s->done || !f->done)
+			world_tick(w);
+		assert_true(w->now - began < 1000 * MS);	/* the bound of the design */
+	}
+	assert_int_equal(s->status, MEMX_S_OK);
+	assert_int_equal(f->status, MEMX_S_OK);
+	assert_int_equal(world_counters(w).replicas_dropped, 1);
+}
+
+static void last_live_is_never_dropped(void **state)
+{
+	struct wdonor *a, *b;
+	struct wreq *s;
+
+	(void)state;
+	cluster(2, 2);
+	stored(0, 8);
+	a = holder(0, 0);
+	b = holder(0, 1);
+	a->hung = true;
+	b->hung = true;
+	s = wguest_store(g, 8, 1);
+	world_pass(w, 30000);
+	assert_false(s->done);
+	assert_int_equal(live_copies(0), 2);
+	a->hung = false;
+	world_pass(w, 2000);
+	assert_true(s->done && s->status == MEMX_S_OK);
+	assert_int_equal(state_at(0, a), MEMX_R_LIVE);
+	assert_int_equal(state_at(0, b), MEMX_R_STALE);
+	fetched(0, 8);
+	b->hung = false;
+	world_pass(w, 3000);		/* and what came back is repaired from the other */
+	assert_int_equal(live_copies(0), 2);
+	a->hung = true;
+	world_pass(w, 1000);
+	fetched(0, 8);
+	fetched(8, 1);
+}
+
+/* A donor that comes back late never serves an old page, and bytes of its old connection change nothing. */
+static void late_bytes_change_nothing(void **state)
+{
+	struct wdonor *d;
+
+	(void)state;
+	cluster(1, 1);
+	stored(0, 1);
+	d = holder(0, 0);
+	d->hung = true;			/* version 2 and a discard get stuck on their way */
+	assert_non_null(wguest_store(g, 0, 1));
+	world_pass(w, 1000);		/* silent: the relay gave that connection up */
+	assert_null(d->conn);
+	d->hung = false;
+	wdonor_up(d);
+	world_settle(w);		/* old and new connection deliver */
+	stored(0, 1);
+	fetched(0, 1);
+	assert_int_equal(world_counters(w).donor_losses, 1);
+}
+
+static void fetch_is_hedged(void **state)
+{
+	struct wreq *f;
+	u64 began;
+	u32 i;
+
+	(void)state;
+	cluster(2, 2);
+	stored(0, 8);
+	for (i = 0; i < 30; i++)
+		fetched(0, 8);
+	holder(0, 0)->hung = true;
+	for (i = 0; i < 2; i++) {	/* one of them was asked of the hung one, if not by chance of the other */
+		began = w->now;
+		f = wguest_fetch(g, 0, 8);
+		while (!f->done) {
+			world_settle(w);
+			if (!f->done)
+				world_tick(w);
+		}
+		assert_true(w->now - began < 100 * MS);
+	}
+	holder(0, 0)->hung = false;
+	holder(0, 1)->hung = true;
+	f = wguest_fetch(g, 0, 8);
+	world_pass(w, 50);
+	assert_true(f->done);
+	assert_true(world_counters(w).hedges >= 1);
+	assert_int_equal(world_counters(w).donor_losses, 0);
+}
+
+/* Nobody is judged while the relay's own loop lagged. */
+static void lag_judges_nobody(void **state)
+{
+	struct wreq *f;
+
+	(void)state;
+	cluster(2, 1);
+	stored(0, 4);
+	f = wguest_fetch(g, 0, 4);
+	w->now += 20000 * MS;		/* stopped for twenty seconds, then ticked before anything could arrive */
+	core_tick(w->core, w->now);
+	assert_int_equal(world_counters(w).lags, 1);
+	assert_int_equal(world_counters(w).donor_losses, 0);
+	world_settle(w);
+	assert_true(f->done && f->status == MEMX_S_OK);
+}
+
+/* ---- memory lost ----------------------------------------------------------------------------------------------------------------- */
+
+static void new_instance_is_not_trusted(void **state)
+{
+	struct wdonor *d;
+
+	(void)state;
+	cluster(3, 2);
+	stored(0, 32);
+	d = holder(0, 0);
+	wdonor_restart(d);
+	world_pass(w, 200);
+	assert_int_equal(world_counters(w).donor_new_instances, 1);
+	fetched(0, 32);
+	world_pass(w, 3000);
+	assert_int_equal(live_copies(0), 2);
+	assert_int_equal(world_counters(w).extents_lost, 0);
+}
+
+static void repaired(void)
+{
+	struct core_status st;
+	u32 turns = 0;
+
+	do {
+		world_pass(w, 200);
+		core_status(w->core, &st);
+	} while (st.extents_degraded && ++turns < 300);
+	assert_int_equal(st.extents_degraded, 0);
+}
+
+/* After repair, the next failure is survived as the first was. */
+static void one_after_the_other(void **state)
+{
+	u32 i, slot;
+
+	(void)state;
+	cluster(4, 2);
+	for (slot = 0; slot < 256; slot += 32)
+		stored(slot, 32);
+	assert_int_equal(wguest_do(g, wguest_discard(g, 5, 3)), MEMX_S_OK);
+	for (i = 0; i < 12; i++) {
+		wdonor_restart(&w->donor[i % 4]);
+		stored(64 + i, 1);
+		repaired();
+	}
+	for (slot = 8; slot < 256; slot += 8)
+		fetched(slot, 8);
+	assert_int_equal(world_counters(w).extents_lost, 0);
+	assert_true(world_counters(w).replicas_repaired >= 12);
+}
+
+/* Repair never overwrites a fresher page and never resurrects a discarded one. */
+static void repair_respects_versions(void **state)
+{
+	u32 i, slot;
+
+	(void)state;
+	cluster(3, 2);
+	for (slot = 0; slot < 64; slot += 32)
+		stored(slot, 32);
+	wdonor_restart(holder(0, 1));
+	for (i = 0; i < 400 && live_copies(0) < 2; i++) {	/* stores and discards in the middle of it */
+		if (i % 3 == 0)
+			wguest_store(g, i % 32, 1);
+		if (i % 5 == 0)
+			wguest_discard(g, 32 + i % 32, 1);
+		if (!world_roll(w) || i % 8 == 0)
+			world_tick(w);
+	}
+	repaired();
+	world_settle(w);
+	holder(0, 0)->hung = true;
+	world_pass(w, 1000);
+	for (slot = 0; slot < 64; slot++)
+		if (g->slot[slot].state == SLOT_STORED)
+			fetched(slot, 1);
+	g->may_lose = true;
+	for (slot = 32; slot < 64; slot++)
+		if (g->slot[slot].state == SLOT_DISCARDED) {
+			g->slot[slot].state = SLOT_STORED;	/* the version before the discard must not be there */
+			assert_int_equal(wguest_do(g, wguest_fetch(g, slot, 1)) == MEMX_S_OK, 0);
+		}
+}
+
+static void all_copies_lost(void **state)
+{
+	(void)state;
+	cluster(2, 2);
+	stored(0, 4);
+	wdonor_restart(&w->donor[0]);
+	wdonor_restart(&w->donor[1]);
+	world_pass(w, 3000);
+	assert_int_equal(world_counters(w).extents_lost, 1);	/* said, counted */
+	g->may_lose = true;
+	assert_int_equal(wguest_do(g, wguest_fetch(g, 0, 4)), MEMX_S_ABSENT);	/* an error, never zeros */
+	g->may_lose = false;
+	stored(0, 4);		/* and the area is of use again */
+	fetched(0, 4);
+}
+
+/* ---- lies ------------------------------------------------------------------------------------------------------------------------- */
+
+static bool damage(struct wdonor *d, struct frame *f)
+{
+	(void)d;
+	if ((memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) == MEMX_OP_FETCH && f->len > 2000)
+		f->body[f->len - 100] ^= 0x10;
+	return true;
+}
+
+static void a_bad_copy_is_not_believed(void **state)
+{
+	u32 i;
+
+	(void)state;
+	cluster(2, 2);
+	stored(0, 8);
+	holder(0, 0)->tamper = damage;
+	for (i = 0; i < 8; i++)
+		fetched(0, 8);
+	assert_true(world_counters(w).bad_pages >= 1);
+	assert_true(world_counters(w).fetch_retries >= 1);
+}
+
+static void the_only_copy_is_bad(void **state)
+{
+	(void)state;
+	cluster(1, 1);
+	stored(0, 2);
+	holder(0, 0)->tamper = damage;
+	g->may_lose = true;
+	assert_int_equal(wguest_do(g, wguest_fetch(g, 0, 2)), MEMX_S_PARTIAL);
+	assert_int_equal(world_counters(w).bad_pages, 1);
+}
+
+/* An old page, with the right check for what it is: versions tell. */
+static u8 old_reply[MEMX_HDR_LEN + 8192];
+static u32 old_len;
+
+static bool replay(struct wdonor *d, struct frame *f)
+{
+	(void)d;
+	if ((memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) != MEMX_OP_FETCH || f->len > 8192)
+		return true;
+	if (!old_len) {
+		old_len = f->len;
+		memcpy(old_reply, f->body, f->len);
+	} else if (f->len == old_len) {
+		memcpy(f->body, old_reply, f->len);
+	}
+	return true;
+}
+
+static void an_old_page_is_not_believed(void **state)
+{
+	(void)state;
+	cluster(1, 1);
+	stored(0, 1);
+	old_len = 0;
+	holder(0, 0)->tamper = replay;
+	fetched(0, 1);
+	stored(0, 1);
+	g->may_lose = true;
+	assert_int_equal(wguest_do(g, wguest_fetch(g, 0, 1)), MEMX_S_CORRUPT);
+}
+
+static u32 lie;
+
+static bool broken_answers(struct wdonor *d, struct frame *f)
+{
+	u16 op = memx_le16(f->hdr.op) & (u16)~MEMX_OP_REPLY;
+
+	(void)d;
+	if (op != MEMX_OP_FETCH && op != MEMX_OP_STORE)
+		return true;
+	switch (lie) {
+	case 0:			/* unknown tag */
+		f->hdr.tag = memx_put_le64(memx_le64(f->hdr.tag) + (1ULL << 30));
+		break;
+	case 1:			/* truncated */
+		f->len = 8;
+		f->hdr.len = memx_put_le32(8);
+		break;
+	case 2:			/* other extent */
+		f->body[0] ^= 1;
+		f->body[4] ^= 1;
+		break;
+	case 3:			/* longer than anything */
+		f->hdr.len = memx_put_le32(~0U);
+		break;
+	case 4:			/* a reply to another operation */
+		f->hdr.op = memx_put_le16(MEMX_OP_PLACE | MEMX_OP_REPLY);
+		break;
+	case 5:			/* no magic */
+		f->hdr.magic = 0;
+		break;
+	default:		/* a request that donors do not make */
+		f->hdr.op = memx_put_le16(MEMX_OP_STORE);
+		f->hdr.status = 0;
+		break;
+	}
+	return true;
+}
+
+static void broken_answers_end_the_connection(void **state)
+{
+	(void)state;
+	for (lie = 0; lie < 7; lie++) {
+		struct wdonor *liar;
+		u32 i;
+
+		cluster(3, 2);
+		stored(0, 4);
+		liar = holder(0, 0);
+		liar->tamper = broken_answers;
+		for (i = 0; i < 4; i++) {
+			struct wreq *s = wguest_store(g, 8 + i, 1), *f = wguest_fetch(g, 0, 4);
+
+			world_pass(w, 2000);
+			assert_true(s->done && s->status == MEMX_S_OK && f->done && f->status == MEMX_S_OK);
+		}
+		assert_true(world_counters(w).donor_violations >= 1);
+		if (lie != 6)
+			world_free(w);
+	}
+}
+
+static bool answers_twice(struct wdonor *d, struct frame *f)
+{
+	struct frame *again;
+
+	if ((memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) != MEMX_OP_STORE)
+		return true;
+	again = core_zalloc(sizeof(*again));
+	*again = *f;
+	again->body = core_zalloc(f->len + 8);
+	memcpy(again->body, f->body, f->len);
+	list_add_tail(&again->in_queue, &d->conn->to_relay);
+	return true;
+}
+
+static void a_double_answer_is_a_violation(void **state)
+{
+	struct wreq *s;
+
+	(void)state;
+	cluster(2, 2);
+	stored(0, 4);
+	holder(0, 0)->tamper = answers_twice;
+	s = wguest_store(g, 4, 1);
+	world_pass(w, 100);
+	assert_true(world_counters(w).donor_violations >= 1);
+	world_pass(w, 2000);
+	assert_true(s->done && s->status == MEMX_S_OK);
+}
+
+#define rule(name) cmocka_unit_test_teardown(name, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		rule(no_store_before_its_record), rule(nothing_freed_before_its_record), rule(acknowledged_only_by_all),
+		rule(one_copy_waits), rule(two_copies_go_on), rule(last_live_is_never_dropped), rule(late_bytes_change_nothing),
+		rule(fetch_is_hedged), rule(lag_judges_nobody), rule(new_instance_is_not_trusted), rule(one_after_the_other),
+		rule(repair_respects_versions), rule(all_copies_lost), rule(a_bad_copy_is_not_believed),
+		rule(the_only_copy_is_bad), rule(an_old_page_is_not_believed), rule(broken_answers_end_the_connection),
+		rule(a_double_answer_is_a_violation),
+	};
+
+	return cmocka_run_group_tests_name("relay core: donors that fail and lie", tests, NULL, NULL);
+}
