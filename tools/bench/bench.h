@@ -19,6 +19,13 @@ enum bench_op {
 	BENCH_OPS,
 };
 
+enum bench_part {
+	BENCH_GUEST,
+	BENCH_RELAY,
+	BENCH_DONORS,
+	BENCH_PARTS,
+};
+
 struct bench_job {
 	u32 rounds;
 	u32 pings;		/* single-page operations of each kind in a round */
@@ -33,6 +40,7 @@ struct bench_result {
 	double seconds[BENCH_OPS];	/* of streaming */
 	u64 streamed[BENCH_OPS];	/* pages */
 	double best[BENCH_OPS];		/* the quickest round, pages/s */
+	u64 cpu_ns[BENCH_OPS][BENCH_PARTS];	/* on the CPU while streaming; MemX only */
 };
 
 const char *bench_op_name(enum bench_op op);

@@ -5,6 +5,7 @@
  * What is fetched was stored in the pass before; every byte is verified, outside of the time that is measured. The guest's
  * engine verifies the check of each page besides, as in the kernel, and that time counts.
  */
+#include "../native/cluster.h"
 #include "bench.h"
 #include "drive.h"
 
@@ -21,6 +22,7 @@ struct batch {
 
 struct drive {
 	struct bench_job job;
+	const struct cluster *cluster;
 	const char *name;
 	struct native *guest;
 	u8 *data;		/* job.pages pages: what is stored from and fetched into */
@@ -30,9 +32,9 @@ struct drive {
 	int err;
 };
 
-struct drive *drive_open(const struct bench_job *job, const char *socket, const char *name)
+struct drive *drive_open(const struct bench_job *job, const struct cluster *cluster, const char *name)
 {
-	struct native_config config = { .socket = socket, .name = name, .slots = job->pages };
+	struct native_config config = { .socket = cluster->shm, .name = name, .slots = job->pages };
 	struct drive *d = calloc(1, sizeof(*d));
 	char why[160];
 	int err;
@@ -40,6 +42,7 @@ struct drive *drive_open(const struct bench_job *job, const char *socket, const 
 	if (!d)
 		return NULL;
 	d->job = *job;
+	d->cluster = cluster;
 	d->name = name;
 	d->data = aligned_alloc(MEMX_PAGE_SIZE, (size_t)job->pages * MEMX_PAGE_SIZE);
 	d->batches = calloc(job->depth, sizeof(*d->batches));
@@ -146,11 +149,41 @@ static void batch_submit(struct drive *d, struct batch *b, enum bench_op what, u
 	native_submit(d->guest, b->op, d->job.batch);
 }
 
+/* Nanoseconds that a process (0: this one) was on a CPU; all of them have one thread that works. */
+static u64 cpu_of(pid_t pid)
+{
+	unsigned long long ns = 0;
+	char path[64];
+	FILE *f;
+
+	if (pid)
+		snprintf(path, sizeof(path), "/proc/%d/schedstat", (int)pid);
+	else
+		snprintf(path, sizeof(path), "/proc/self/schedstat");
+	f = fopen(path, "r");
+	if (f && fscanf(f, "%llu", &ns) != 1)
+		ns = 0;
+	if (f)
+		fclose(f);
+	return ns;
+}
+
+static void cpu_read(const struct drive *d, u64 ns[BENCH_PARTS])
+{
+	ns[BENCH_GUEST] = cpu_of(0);
+	ns[BENCH_RELAY] = cpu_of(d->cluster->relay);
+	ns[BENCH_DONORS] = 0;
+	for (u32 i = 0; i < d->cluster->config.donors; i++)
+		ns[BENCH_DONORS] += cpu_of(d->cluster->donor[i].pid);
+}
+
 static int stream(struct drive *d, enum bench_op what, struct bench_result *result)
 {
 	u32 batches = d->job.pages / d->job.batch, begun = 0;
-	u64 start = memx_now();
+	u64 before[BENCH_PARTS], after[BENCH_PARTS], start;
 
+	cpu_read(d, before);
+	start = memx_now();
 	d->ended = 0;
 	d->err = 0;
 	while (d->ended < batches && !d->err) {
@@ -160,9 +193,13 @@ static int stream(struct drive *d, enum bench_op what, struct bench_result *resu
 		if (d->ended < batches)
 			native_poll(d->guest, 1000000000);
 	}
-	if (result && !d->err)
-		bench_streamed(result, what, (u64)batches * d->job.batch, memx_now() - start);
-	return d->err;
+	if (!result || d->err)
+		return d->err;
+	bench_streamed(result, what, (u64)batches * d->job.batch, memx_now() - start);
+	cpu_read(d, after);
+	for (u32 i = 0; i < BENCH_PARTS; i++)
+		result->cpu_ns[what][i] += after[i] - before[i];
+	return 0;
 }
 
 static int verify_all(struct drive *d)

@@ -75,6 +75,14 @@ static double stream_ratio(enum bench_op op)
 	return limit > 0 ? bench_pages_s(&results[WHO_ONE], op) / limit : 0;
 }
 
+/* Microseconds of CPU time for each page that was streamed. */
+static double cpu_us(enum who who, enum bench_op op, enum bench_part part)
+{
+	u64 pages = results[who].streamed[op];
+
+	return pages ? (double)results[who].cpu_ns[op][part] / 1e3 / (double)pages : 0;
+}
+
 /* ---- output ---- */
 
 static void print_text(const struct options *o)
@@ -94,14 +102,19 @@ static void print_text(const struct options *o)
 			printf("\n");
 		}
 	}
-	printf("\nstreaming               pages/s    MiB/s  best round\n");
+	printf("\nstreaming               pages/s    MiB/s  best round  us of CPU per page: guest, relay, servers\n");
 	for (enum bench_op op = 0; op < BENCH_OPS; op++) {
 		for (enum who who = 0; who < WHO_COUNT; who++) {
 			double rate = bench_pages_s(&results[who], op);
 
-			if (rate > 0)
-				printf("  %s  %-14s %8.0f %8.0f %11.0f\n", bench_op_name(op), who_text[who], rate, rate / 256,
-				       results[who].best[op]);
+			if (rate <= 0)
+				continue;
+			printf("  %s  %-14s %8.0f %8.0f %11.0f", bench_op_name(op), who_text[who], rate, rate / 256,
+			       results[who].best[op]);
+			if (who >= WHO_ONE)
+				printf("  %18.2f %5.2f %5.2f", cpu_us(who, op, BENCH_GUEST), cpu_us(who, op, BENCH_RELAY),
+				       cpu_us(who, op, BENCH_DONORS));
+			printf("\n");
 		}
 	}
 	if (o->only_limits || o->only_memx)
@@ -120,9 +133,11 @@ static json_t *result_json(enum who who, enum bench_op op)
 
 	for (size_t q = 0; q < sizeof(quantiles) / sizeof(*quantiles); q++)
 		json_object_set_new(latency, quantiles[q].name, json_integer((json_int_t)hist_quantile(h, quantiles[q].part)));
-	return json_pack("{s:o, s:I, s:f, s:f, s:I}", "latency_ns", latency, "operations", (json_int_t)h->count,
+	return json_pack("{s:o, s:I, s:f, s:f, s:I, s:{s:f, s:f, s:f}}", "latency_ns", latency, "operations", (json_int_t)h->count,
 			 "pages_per_second", bench_pages_s(&results[who], op), "best_pages_per_second", results[who].best[op],
-			 "streamed_pages", (json_int_t)results[who].streamed[op]);
+			 "streamed_pages", (json_int_t)results[who].streamed[op], "cpu_us_per_page",
+			 "guest", cpu_us(who, op, BENCH_GUEST), "relay", cpu_us(who, op, BENCH_RELAY), "servers",
+			 cpu_us(who, op, BENCH_DONORS));
 }
 
 static void print_json(const struct options *o)
@@ -179,9 +194,9 @@ static int run_memx(const struct options *o, struct limit *tcp, struct limit *ri
 
 	if (err)
 		return err;
-	one = drive_open(&o->job, cluster.shm, "bench-one");
+	one = drive_open(&o->job, &cluster, "bench-one");
 	if (one && o->donors > 1)
-		two = drive_open(&o->job, cluster.shm, "bench-two");
+		two = drive_open(&o->job, &cluster, "bench-two");
 	err = one && (two || o->donors < 2) ? 0 : -EIO;
 	if (!err)
 		err = drive_prepare(one);
