@@ -108,7 +108,8 @@ static void reload(struct relay *r)
 	struct relay_conf *conf = relay_conf_load(r->conf_path, err);
 
 	if (!conf) {
-		memx_err("reload-refused", "reason=%s effect=\"the configuration stays as it was\"", memx_quote((char[600]){ 0 }, 600, err));
+		memx_err("reload-refused", "reason=%s effect=\"the configuration stays as it was\"",
+			 memx_quote((char [600]) { 0 }, 600, err));
 		return;
 	}
 	sd_notify(0, "RELOADING=1");
@@ -244,7 +245,7 @@ static int start(struct relay *r)
 	if (r->conf->xenstore) {
 		r->xen = xen_edge_new(r->worker, r->conf, why);
 		if (!r->xen) {
-			memx_err("start-failed", "what=xenstore reason=%s", memx_quote((char[256]){ 0 }, 256, why));
+			memx_err("start-failed", "what=xenstore reason=%s", memx_quote((char [256]) { 0 }, 256, why));
 			return 1;
 		}
 	}

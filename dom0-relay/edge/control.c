@@ -55,12 +55,13 @@ static json_t *cmd_status(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 
 static void add_guest(const struct core_guest_info *g, void *list)
 {
-	json_array_append_new(list,
-		json_pack("{s:o, s:i, s:s, s:s, s:o, s:o, s:i, s:o, s:i, s:o}",
-			  "name", text(g->name), "domid", (int)g->domid, "uuid", memx_uuid_text(g->vm), "state", g->state,
-			  "reason", text(g->reason), "quota_pages", number(g->quota_pages), "lanes", (int)g->lanes,
-			  "staging_bytes", number(g->staging_bytes), "unanswered", (int)g->unanswered,
-			  "session", hex16(g->session)));
+	json_t *o = json_pack("{s:o, s:i, s:s, s:s, s:o, s:o, s:i, s:o, s:i, s:o}",
+			      "name", text(g->name), "domid", (int)g->domid, "uuid", memx_uuid_text(g->vm), "state", g->state,
+			      "reason", text(g->reason), "quota_pages", number(g->quota_pages), "lanes", (int)g->lanes,
+			      "staging_bytes", number(g->staging_bytes), "unanswered", (int)g->unanswered,
+			      "session", hex16(g->session));
+
+	json_array_append_new(list, o);
 }
 
 static json_t *cmd_guests(void *ctx, json_t *request, char err[MEMX_CTL_ERR])

@@ -433,9 +433,10 @@ int donors_reconfigure(struct worker *w, const struct relay_conf *conf)
 
 void donors_free(struct worker *w)
 {
-	while (w->donors) {
-		struct edge_donor *d = w->donors;
+	struct edge_donor *d, *next;
 
+	for (d = w->donors; d; d = next) {
+		next = d->next;
 		d->core = NULL;
 		if (d->state == DONOR_UP || d->state == DONOR_CLOSING)
 			memx_conn_abort(&d->conn, -ECANCELED);		/* frees it */

@@ -53,6 +53,7 @@ static inline void worker_turn(struct worker *w)
 {
 	memx_work_queue(w->loop, &w->turn);
 }
+
 static inline u64 worker_now(const struct worker *w)
 {
 	return memx_loop_now(w->loop);

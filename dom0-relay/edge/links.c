@@ -312,9 +312,12 @@ struct edge_link *link_up(struct worker *w, const struct core_guest_conf *conf, 
 	link->lanes = lanes;
 	snprintf(link->name, sizeof(link->name), "%s", conf->name);
 	for (unsigned int i = 0; i < lanes; i++) {
-		link->lane[i] = (struct lane){ .watch = MEMX_WATCH_INIT, .link = link, .chan = chans[i], .index = i, .ready = true };
+		link->lane[i] = (struct lane){
+			.watch = MEMX_WATCH_INIT, .link = link, .chan = chans[i], .index = i, .ready = true,
+		};
 		if (!ret)
-			ret = memx_watch_add(w->loop, &link->lane[i].watch, chans[i]->fd, chans[i]->edge ? EPOLLIN | EPOLLET : EPOLLIN, lane_ready);
+			ret = memx_watch_add(w->loop, &link->lane[i].watch, chans[i]->fd,
+					     chans[i]->edge ? EPOLLIN | EPOLLET : EPOLLIN, lane_ready);
 	}
 	link->next = w->links;
 	w->links = link;

@@ -184,12 +184,15 @@ struct shm_edge *shm_edge_new(struct worker *w, const char *path)
 
 void shm_edge_free(struct shm_edge *edge)
 {
+	struct shm_guest *g, *next;
 	int fd;
 
 	if (!edge)
 		return;
-	while (edge->guests)
-		guest_end(edge->guests);
+	for (g = edge->guests; g; g = next) {
+		next = g->next;
+		guest_end(g);
+	}
 	fd = edge->watch.fd;
 	memx_watch_del(&edge->watch);
 	close(fd);

@@ -512,9 +512,12 @@ static void take_watches(struct xen_edge *e)
 	while ((event = xs_check_watch(e->xs))) {
 		const char *token = event[XS_WATCH_TOKEN];
 
+		d = NULL;
 		if (!strcmp(token, "domains"))
 			domains = true;
-		else if (!memx_parse_u64(token, &domid) && (d = domain_find(e, (u32)domid)))
+		else if (!memx_parse_u64(token, &domid))
+			d = domain_find(e, (u32)domid);
+		if (d)
 			d->dirty = true;
 		free(event);
 	}

@@ -55,10 +55,12 @@ static struct {
 	bool closed;
 } g = { .sock = -1 };
 
+#define BLANK "\n "
+
 static const char *status_name(u32 status)
 {
 	static const char *const names[] = {
-#define MEMX_X(name, code, text) [code] = #name,
+#define MEMX_X(name, code, text) #name,		/* the codes count from 0 */
 		MEMX_STATUS_LIST(MEMX_X)
 #undef MEMX_X
 	};
@@ -74,6 +76,11 @@ static void make_page(u8 *page, u32 slot, u32 seed)
 		x ^= x << 13, x ^= x >> 7, x ^= x << 17;
 		memcpy(page + 8 * i, &x, 8);
 	}
+}
+
+static u32 number(const char *text)
+{
+	return text ? (u32)strtoul(text, NULL, 0) : 0;
 }
 
 /* ---- frames ---- */
@@ -261,7 +268,7 @@ static void drop_lanes(void)
 
 static void cmd_offer(char *path, char *name, char *uuid, char *lanes)
 {
-	unsigned int count = lanes ? (unsigned int)atoi(lanes) : 2;
+	unsigned int count = lanes ? number(lanes) : 2;
 	int ret;
 
 	drop_lanes();
@@ -338,8 +345,8 @@ static u32 count_records(void)
 static void cmd_attach(char *slots, char *replicas)
 {
 	struct memx_attach attach = {
-		.slots = memx_put_le32(g.order ? g.slots : (u32)strtoul(slots, NULL, 0)), .records = memx_put_le32(count_records()),
-		.extent_order = (u8)g.order, .replicas = replicas ? (u8)atoi(replicas) : 0,
+		.slots = memx_put_le32(g.order ? g.slots : number(slots)), .records = memx_put_le32(count_records()),
+		.extent_order = (u8)g.order, .replicas = (u8)number(replicas),
 		.flags = memx_put_le16(g.order ? MEMX_ATTACH_FROZEN : 0),
 	};
 	struct memx_head head = { .op = MEMX_OP_ATTACH, .len = sizeof(attach), .tag = ++g.tag };
@@ -466,7 +473,7 @@ static u32 reply_errors(u32 *last)
 
 static void cmd_io(u16 op, char *first, char *many, char *seed)
 {
-	u32 slot = (u32)strtoul(first, NULL, 0), left = (u32)strtoul(many, NULL, 0), under_way = 0, errors = 0, pages = left;
+	u32 slot = number(first), left = number(many), under_way = 0, errors = 0, pages = left;
 	u32 last = 0;
 	static u8 body[MEMX_MAX_BODY];
 
@@ -483,7 +490,7 @@ static void cmd_io(u16 op, char *first, char *many, char *seed)
 
 			if (count > end - slot)
 				count = end - slot;
-			head.len = build(op, slot, count, seed ? (u32)strtoul(seed, NULL, 0) : 0, body);
+			head.len = build(op, slot, count, number(seed), body);
 			if (!send_frame(op == MEMX_OP_FETCH && g.lanes > 1 ? 1 : 0, &head, body)) {
 				puts("closed");
 				return;
@@ -518,7 +525,7 @@ static void cmd_detach(void)
 
 static void cmd_raw(char *lane, const char *hex)
 {
-	struct memx_chan *chan = g.lane[atoi(lane)].chan;
+	struct memx_chan *chan = g.lane[number(lane)].chan;
 	size_t len = strlen(hex) / 2;
 	u8 *bytes = malloc(len + 1);
 
@@ -535,17 +542,17 @@ static void cmd_raw(char *lane, const char *hex)
 
 static void cmd_index(char *lane, char *value)
 {
-	struct memx_chan *chan = g.lane[atoi(lane)].chan;
+	struct memx_chan *chan = g.lane[number(lane)].chan;
 
-	memx_store_release(chan->ring.tx_prod_shr, (u32)strtoul(value, NULL, 0));
+	memx_store_release(chan->ring.tx_prod_shr, number(value));
 	chan->ops->notify(chan);
 	puts("ok");
 }
 
 static void run(char *line)
 {
-	char *cmd = strtok(line, " \n"), *a = strtok(NULL, " \n"), *b = strtok(NULL, " \n"), *c = strtok(NULL, " \n"),
-	     *d = strtok(NULL, " \n");
+	char *cmd = strtok(line, BLANK), *a = strtok(NULL, BLANK), *b = strtok(NULL, BLANK), *c = strtok(NULL, BLANK),
+	     *d = strtok(NULL, BLANK);
 
 	if (!cmd)
 		return;

@@ -301,7 +301,7 @@ static void section_begin(struct parser *p, const char *title)
 			break;
 	if (title[word])
 		name = title + word + strspn(title + word, " \t");
-	if (!s->name || (s->named ? !name || !name_good(name) : name != NULL)) {
+	if (!s->name || s->named != !!name || (name && !name_good(name))) {
 		list_sections(p->sections, list, sizeof(list));
 		fail_at(p, p->line, NULL, "[%.60s]: unknown section%s; accepted: %s", title,
 			s->name && s->named ? " or bad name (letters, digits, - _ . at most 63)" : "", list);

@@ -292,10 +292,14 @@ out_free:
 
 void memx_ctl_free(struct memx_ctl *ctl)
 {
+	struct client *c, *next;
+
 	if (!ctl)
 		return;
-	while (ctl->clients)
-		client_free(ctl->clients);
+	for (c = ctl->clients; c; c = next) {
+		next = c->next;
+		client_free(c);
+	}
 	close(ctl->watch.fd);
 	memx_watch_del(&ctl->watch);
 	unlink(ctl->path);

@@ -79,9 +79,9 @@ void memx_vlog(enum memx_log_level level, const char *event, const char *fmt, va
 		if ((unsigned char)line[i] < ' ')
 			line[i] = ' ';
 	line[len++] = '\n';
-	if (write(STDERR_FILENO, line, len) < 0) {
-		/* Nobody reads the log any more: there is no better place to say so. */
-	}
+	/* Where nobody reads the log any more, there is no better place to say so. */
+	if (write(STDERR_FILENO, line, len) < 0)
+		errno = saved;
 	errno = saved;
 }
 

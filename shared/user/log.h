@@ -44,7 +44,7 @@ void memx_vlog(enum memx_log_level level, const char *event, const char *fmt, va
  */
 const char *memx_quote(char *buf, size_t size, const char *text);
 #define MEMX_QUOTE_MAX 160
-#define memx_quoted(text) memx_quote((char[MEMX_QUOTE_MAX]){ 0 }, MEMX_QUOTE_MAX, text)
+#define memx_quoted(text) memx_quote((char [MEMX_QUOTE_MAX]) { 0 }, MEMX_QUOTE_MAX, text)
 
 /*
  * A limit for lines that a peer can provoke: @burst lines, then one in each @interval_ms, the number of those that were

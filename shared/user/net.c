@@ -129,7 +129,7 @@ int memx_net_listen(const struct memx_addr *addr)
 
 uint16_t memx_net_local_port(int fd)
 {
-	struct sockaddr_storage sa;
+	struct sockaddr_storage sa = { 0 };
 	socklen_t len = sizeof(sa);
 	struct memx_addr addr;
 
@@ -158,7 +158,7 @@ static void set_options(int fd, uint32_t user_timeout_ms)
 
 int memx_net_accept(int fd, struct memx_addr *peer)
 {
-	struct sockaddr_storage sa;
+	struct sockaddr_storage sa = { 0 };
 	socklen_t len = sizeof(sa);
 	int conn = accept4(fd, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 

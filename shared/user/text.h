@@ -31,7 +31,7 @@ int memx_parse_bool(const char *text, bool *value);
 /* 8-4-4-4-12 hexadecimal digits, either case. */
 int memx_parse_uuid(const char *text, uint8_t uuid[16]);
 const char *memx_format_uuid(char text[MEMX_UUID_TEXT], const uint8_t uuid[16]);
-#define memx_uuid_text(uuid) memx_format_uuid((char[MEMX_UUID_TEXT]){ 0 }, uuid)
+#define memx_uuid_text(uuid) memx_format_uuid((char [MEMX_UUID_TEXT]) { 0 }, uuid)
 
 /* @len bytes as 2 * @len hexadecimal digits and a NUL; the other way round exactly as many. */
 const char *memx_format_hex(char *text, const void *bytes, size_t len);

@@ -557,7 +557,7 @@ static void test_limit(void **state)
 	assert_int_equal(refused, 20);
 	assert_true(a.conn.queued <= a.conn.limit);
 	assert_int_equal(memx_conn_send(&a.conn, &(struct memx_head){ .op = MEMX_OP_PING },
-					(char[MEMX_CONN_PUT_MAX]){ 0 }, MEMX_CONN_PUT_MAX), -ENOBUFS);
+					(char [MEMX_CONN_PUT_MAX]) { 0 }, MEMX_CONN_PUT_MAX), -ENOBUFS);
 	memx_conn_close(&a.conn, -ETIMEDOUT);
 	run_until(loop, a.closed);
 	assert_int_equal(refs_out, 0);
