@@ -3,7 +3,7 @@
 
 core-world_SRCS := dom0-relay/tests/world.c dom0-relay/tests/world-guest.c
 
-TESTS_C += relay-core-basic relay-core-guest relay-core-donor relay-core-sim
+TESTS_C += relay-core-basic relay-core-guest relay-core-donor relay-core-place relay-core-sim
 relay-core-basic_SRCS := dom0-relay/tests/core-basic.c $(core-world_SRCS)
 relay-core-basic_LIBS := memx-relay-core memx-server-core
 relay-core-basic_PKGS := libxxhash
@@ -13,6 +13,9 @@ relay-core-guest_PKGS := libxxhash
 relay-core-donor_SRCS := dom0-relay/tests/core-donor.c $(core-world_SRCS)
 relay-core-donor_LIBS := memx-relay-core memx-server-core
 relay-core-donor_PKGS := libxxhash
+relay-core-place_SRCS := dom0-relay/tests/core-place.c $(core-world_SRCS)
+relay-core-place_LIBS := memx-relay-core memx-server-core
+relay-core-place_PKGS := libxxhash
 relay-core-sim_SRCS := dom0-relay/tests/core-sim.c $(core-world_SRCS)
 relay-core-sim_LIBS := memx-relay-core memx-server-core
 relay-core-sim_PKGS := libxxhash

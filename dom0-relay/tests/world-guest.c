@@ -132,6 +132,11 @@ void wguest_raw(struct wguest *g, u32 lane, const struct memx_head *head, const 
 	list_add_tail(&f->in_queue, &g->to_relay[lane]);
 }
 
+void wguest_deliver_one(struct wguest *g, u32 lane)
+{
+	wguest_deliver_out(g, lane);
+}
+
 void wguest_deliver_out(struct wguest *g, u32 lane)
 {
 	struct frame *f = list_first(&g->to_relay[lane], struct frame, in_queue);

@@ -153,5 +153,6 @@ u32 wguest_do(struct wguest *g, struct wreq *req);	/* settles; the status, or ~0
 void wguest_raw(struct wguest *g, u32 lane, const struct memx_head *head, const void *body);
 void wguest_page(const struct wguest *g, u32 slot, u64 version, void *to);
 void wguest_detach(struct wguest *g);
+void wguest_deliver_one(struct wguest *g, u32 lane);	/* one frame of the guest reaches the relay */
 
 #endif /* MEMX_TEST_WORLD_H */
