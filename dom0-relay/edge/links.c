@@ -16,7 +16,8 @@
 #include "edge.h"
 
 enum {
-	LANE_BUDGET = 4 << 20,		/* bytes read from one lane per turn */
+	PUBLISH_BYTES = 64 << 10,	/* shown at once, so that the guest works while the rest is on its way */
+	LANE_BUDGET = 512 << 10,		/* bytes read from one lane per turn */
 };
 
 struct lane {
@@ -246,6 +247,19 @@ static void lane_ready(struct memx_watch *watch, uint32_t events)
 
 /* ---- writing ---- */
 
+/* Shows the guest what was put, tells it of that and of room that it waits for. */
+static void lane_publish(struct lane *lane)
+{
+	bool notify = lane->owed;
+
+	if (lane->pending && memx_vring_publish(&lane->chan->ring, lane->pending))
+		notify = true;
+	lane->pending = 0;
+	lane->owed = false;
+	if (notify)
+		lane->chan->ops->notify(lane->chan);
+}
+
 int link_send(struct edge_link *link, unsigned int lane_index, const struct memx_hdr *hdr, const struct core_seg *segs,
 	      unsigned int nsegs)
 {
@@ -268,6 +282,8 @@ int link_send(struct edge_link *link, unsigned int lane_index, const struct memx
 		at += segs[i].len;
 	}
 	lane->pending = at;
+	if (at >= PUBLISH_BYTES)
+		lane_publish(lane);
 	worker_turn(link->worker);
 	return 0;
 }
@@ -278,17 +294,8 @@ void links_flush(struct worker *w)
 
 	for (link = w->links; link; link = next) {
 		next = link->next;
-		for (unsigned int i = 0; i < link->lanes; i++) {
-			struct lane *lane = &link->lane[i];
-			bool notify = lane->owed;
-
-			if (lane->pending && memx_vring_publish(&lane->chan->ring, lane->pending))
-				notify = true;
-			lane->pending = 0;
-			lane->owed = false;
-			if (notify)
-				lane->chan->ops->notify(lane->chan);
-		}
+		for (unsigned int i = 0; i < link->lanes; i++)
+			lane_publish(&link->lane[i]);
 		if (*link->reason)
 			link_end(link);
 	}
