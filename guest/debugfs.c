@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * debugfs.c - how long pages take: memx/store_latency and memx/fetch_latency.
+ * debugfs.c - how long pages take: memx/store_latency and memx/fetch_latency; and what the channels do: memx/lanes.
  *
- * Each line is "BELOW COUNT": so many pages took less than BELOW microseconds, and no less than the line
+ * Of the latencies each line is "BELOW COUNT": so many pages took less than BELOW microseconds, and no less than the line
  * before says. Writing anything to either file begins both anew.
+ *
+ * Of the lanes each line is "LANE KIND RECEIVED SPURIOUS SENT": events from the relay, those of them that had nothing behind
+ * them and went on coming, and events to the relay.
  */
 #include <linux/debugfs.h>
 #include <linux/fs.h>
 #include <linux/seq_file.h>
 
 #include "module.h"
+#include "transport.h"
 
 static struct dentry *folder;
 
@@ -70,11 +74,28 @@ static const struct file_operations fetch_fops = {
 	.release = single_release,
 };
 
+static int lanes_show(struct seq_file *m, void *unused)
+{
+	struct memx_session *s = m->private;
+	struct memx_lane_counters c;
+	unsigned int lane;
+	u8 kind;
+
+	for (lane = 0; lane < memx_session_lanes(s); lane++) {
+		memx_session_lane(s, lane, &kind, &c);
+		seq_printf(m, "%u %s %llu %llu %llu\n", lane, kind == MEMX_LANE_STORE ? "store" : "fetch",
+			   c.events, c.spurious, c.notified);
+	}
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(lanes);
+
 void memx_debugfs_create(struct memx_session *s)
 {
 	folder = debugfs_create_dir("memx", NULL);
 	debugfs_create_file("store_latency", 0600, folder, s, &store_fops);
 	debugfs_create_file("fetch_latency", 0600, folder, s, &fetch_fops);
+	debugfs_create_file("lanes", 0400, folder, s, &lanes_fops);
 }
 
 void memx_debugfs_remove(void)

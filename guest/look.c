@@ -36,6 +36,17 @@ u32 memx_session_inflight(const struct memx_session *s)
 	return (u32)atomic_read(&s->pages);
 }
 
+unsigned int memx_session_lanes(const struct memx_session *s)
+{
+	return s->engine.lanes;
+}
+
+void memx_session_lane(const struct memx_session *s, unsigned int lane, u8 *kind, struct memx_lane_counters *to)
+{
+	*kind = s->engine.lane[lane].kind;
+	memx_link_counters(s->link, lane, to);
+}
+
 size_t memx_session_memory(const struct memx_session *s)
 {
 	size_t requests = (size_t)s->engine.lanes * (MEMX_REQUESTS * sizeof(struct memx_req) + 2 * PAGE_SIZE);

@@ -88,6 +88,10 @@ u32 memx_session_slots(const struct memx_session *s);		/* pages granted, header 
 u64 memx_session_epoch(const struct memx_session *s);
 u64 memx_session_counter(const struct memx_session *s, enum memx_counter what);	/* names and sentences: MEMX_COUNTERS */
 u32 memx_session_inflight(const struct memx_session *s);	/* pages submitted and not ended */
+unsigned int memx_session_lanes(const struct memx_session *s);
+/* What lane @lane (below memx_session_lanes()) is for and what its channel has seen. */
+struct memx_lane_counters;
+void memx_session_lane(const struct memx_session *s, unsigned int lane, u8 *kind, struct memx_lane_counters *to);
 size_t memx_session_memory(const struct memx_session *s);	/* bytes that the tables, pools and rings take */
 void memx_session_id(const struct memx_session *s, u8 id[16]);
 u8 memx_session_replicas(const struct memx_session *s);	/* copies agreed on; 0 before the first attach */
