@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""Guests on real Xen swap to donors through the relay: test-swap.py KERNEL pv|pvh [TEST...]
+
+Starts one testbed with that kernel and the guests that the tests need, runs the tests (all by default), prints TAP.
+"""
+
+import re
+import sys
+
+import xenlib
+
+SWAP_MIB = 384
+
+
+def memory(t, guest):
+    """Free memory of a guest in MiB, as its kernel estimates it."""
+    return int(re.search(r"MemAvailable:\s+(\d+)", t.sh(guest, "cat /proc/meminfo")).group(1)) // 1024
+
+
+def swap_file(t, guest):
+    areas = t.swaps(guest)
+    assert len(areas) == 1, f"{guest} has these swap areas: {areas}"
+    return next(iter(areas))
+
+
+def size_is_true(t):
+    """swapon shows what was granted, and it is what was asked for."""
+    size, used = next(iter(t.swaps("guest0").values()))
+    assert abs(size - SWAP_MIB * 1024) <= 8, f"/proc/swaps says {size} KiB, {SWAP_MIB} MiB were asked for"
+    total = int(re.search(r"SwapTotal:\s+(\d+)", t.sh("guest0", "cat /proc/meminfo")).group(1))
+    assert total == size, f"SwapTotal {total} KiB, /proc/swaps {size} KiB"
+
+
+def fill_and_verify(t):
+    """Three times the free memory written, read back at random and in order, every word compared."""
+    before = t.vmstat("guest0")
+    mib = min(3 * memory(t, "guest0"), SWAP_MIB - 64)
+    figures = t.pages("guest0", mib)
+    after = t.vmstat("guest0")
+    out, back = after["pswpout"] - before["pswpout"], after["pswpin"] - before["pswpin"]
+    print(f"# {mib} MiB: {figures}, {out} pages out, {back} in")
+    assert figures["verified"] >= 2 * mib * 256 - 16, f"only {figures['verified']} pages verified"
+    assert out > mib * 256 // 3 and back > mib * 256 // 3, f"hardly anything was swapped: {out} out, {back} in"
+
+
+def shmem_and_processes(t):
+    """Shared memory takes another way into swap; four processes at once press harder than one."""
+    mib = min(2 * memory(t, "guest0"), SWAP_MIB - 96)
+    t.sh("guest0", "mount -o remount,size=100% /dev/shm 2>/dev/null || true")
+    print(f"# {t.pages('guest0', mib // 2, '--shmem', '--seed', 5)}")
+    print(f"# {t.pages('guest0', mib, '--procs', 4, '--seed', 6)}")
+
+
+def two_guests_at_once(t):
+    jobs = [t.pages_start(g, min(2 * memory(t, g), SWAP_MIB - 64), "--seed", i) for i, g in enumerate(("guest0", "guest1"))]
+    for job in jobs:
+        print(f"# {job.target}: {t.pages_end(job)}")
+
+
+def relay_dies_under_load(t):
+    """The relay is killed and started again three times while the guest pages: it waits, and nothing is lost."""
+    mib = min(2 * memory(t, "guest0"), SWAP_MIB - 64)
+    session = t.memctl("host0", "sessions")
+    job = t.pages_start("guest0", mib, "--touches", 6000, "--seed", 77)
+    for _ in range(3):
+        before = t.donor_pages()
+        t.wait("the job to store more", lambda: not job.running() or t.donor_pages() != before)
+        t.must("relay", "host0", "kill")
+        t.must("relay", "host0", "start")
+    print(f"# {t.pages_end(job)}")
+    after = t.memctl("host0", "sessions")
+    assert t.session_ids(session) == t.session_ids(after), f"another session: {session} then {after}"
+
+
+def swapoff_under_load(t):
+    """Where the memory does not suffice swapoff says so and all stays as it was; where it does, the pages come home."""
+    swap = swap_file(t, "guest0")
+    job = t.pages_start("guest0", min(2 * memory(t, "guest0"), SWAP_MIB - 64), "--seconds", 60, "--seed", 9)
+    t.wait("the job to be swapped", lambda: next(iter(t.swaps("guest0").values()))[1] > 60 * 1024)
+    r = t.exec("guest0", "swapoff", swap)
+    assert r.status and "memory" in r.err.lower(), f"swapoff of more than the memory holds: {r}"
+    assert swap in t.swaps("guest0")
+    t.pages_end(job)
+
+    job = t.pages_start("guest0", memory(t, "guest0") // 3, "--seconds", 40, "--seed", 10)
+    t.pages("guest0", memory(t, "guest0"), "--seed", 11)	# presses the first one out
+    t.sh("guest0", f"swapoff {swap}")
+    assert not t.swaps("guest0")
+    t.pages_end(job)
+
+
+def leaves_nothing(t):
+    """umount and rmmod after swapoff; XenStore, event channels, donors and memory are as before."""
+    domid = t.sh("host0", "xl domid guest0").strip()
+    t.sh("guest0", "for m in $(awk '$3 == \"memx\" { print $2 }' /proc/mounts); do umount $m; done; rmmod memx_swap")
+    left = t.exec("host0", "xenstore-ls", f"/local/domain/{domid}/data")
+    assert "memx" not in left.out, left.out
+    sessions = t.wait("the session to be freed", lambda: len(t.session_ids(t.memctl("host0", "sessions"))) == t.guests - 1 or None)
+    assert sessions
+    ports = t.sh("host0", f"lsevtchn {domid}")
+    t.note = ports
+
+
+def load_loop(t):
+    """Loads and unloads twenty times; memory does not leak away."""
+    t.sh("guest0", "modprobe memx_swap && rmmod memx_swap", timeout=120)
+    before = memory(t, "guest0")
+    t.sh("guest0", "for i in $(seq 20); do modprobe memx_swap || exit 1; rmmod memx_swap || exit 2; done", timeout=600)
+    after = memory(t, "guest0")
+    assert before - after < 4, f"{before} MiB free before, {after} MiB after twenty loads"
+    domid = t.sh("host0", "xl domid guest0").strip()
+    ports = t.sh("host0", f"lsevtchn {domid}")
+    assert len(ports.splitlines()) <= len(t.note.splitlines()), f"event channels before:\n{t.note}\nafter:\n{ports}"
+
+
+def comes_back(t):
+    """After all that the module loads, swaps and verifies as on the first day."""
+    t.sh("guest0", "modprobe memx_swap")
+    t.wait("swap to be on again", lambda: t.swaps("guest0") or None)
+    fill_and_verify(t)
+
+
+ALL = [size_is_true, fill_and_verify, shmem_and_processes, two_guests_at_once, relay_dies_under_load, swapoff_under_load,
+       leaves_nothing, load_loop, comes_back]
+
+
+class SwapTestbed(xenlib.Testbed):
+    guests = 1
+    note = ""
+
+    def donor_pages(self):
+        """Pages that the relay stored so far."""
+        return self.memctl("host0", "status")["counters"]["stores"]
+
+    @staticmethod
+    def session_ids(answer):
+        rows = answer["sessions"] if isinstance(answer, dict) else answer
+        return sorted(row["session"] for row in rows)
+
+
+def main():
+    if len(sys.argv) < 3 or sys.argv[2] not in ("pv", "pvh"):
+        sys.exit("usage: test-swap.py KERNEL pv|pvh [TEST...]")
+    kernel, kind, names = sys.argv[1], sys.argv[2], sys.argv[3:]
+    unknown = set(names) - {f.__name__ for f in ALL}
+    if unknown:
+        sys.exit(f"test-swap.py: no such test: {', '.join(sorted(unknown))}; there are: {', '.join(f.__name__ for f in ALL)}")
+    tests = [f for f in ALL if not names or f.__name__ in names]
+    t = SwapTestbed(f"swap-{kind}-{kernel}", kernel=kernel, guest_type=kind, guest_mem=128, swap=SWAP_MIB,
+                    donors=3, donor_mem=1024, replicas=2, guests=2 if two_guests_at_once in tests else 1)
+    t.guests = 2 if two_guests_at_once in tests else 1
+    xenlib.run(t, tests, guests=[f"guest{i}" for i in range(t.guests)])
+
+
+if __name__ == "__main__":
+    main()
