@@ -85,7 +85,7 @@ struct memx_session {
 	struct swap_info_struct *sis;	/* while swap is on */
 	u32 trim_next;
 
-	spinlock_t reason_lock;
+	spinlock_t reason_lock;		/* reason */
 	char reason[MEMX_REASON_LEN];
 };
 

@@ -185,11 +185,12 @@ static bool settled(struct greq *req, struct core_donor *d, u32 status, u64 held
 			extent_newer(x, held);
 			return false;
 		}
-		/* fall through */
+		break;
 	default:
-		extent_replica_failed(x, d, status);
-		return false;
+		break;
 	}
+	extent_replica_failed(x, d, status);
+	return false;
 }
 
 static int store_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)

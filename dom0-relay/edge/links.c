@@ -17,7 +17,7 @@
 
 enum {
 	PUBLISH_BYTES = 64 << 10,	/* shown at once, so that the guest works while the rest is on its way */
-	LANE_BUDGET = 512 << 10,		/* bytes read from one lane per turn */
+	LANE_BUDGET = 512 << 10,	/* bytes read from one lane per turn */
 };
 
 struct lane {

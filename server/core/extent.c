@@ -106,15 +106,14 @@ int srv_op_place(struct srv_req *req)
 		return srv_answer(req, MEMX_S_MISMATCH);
 
 	e = srv_extent_find(s, memx_le32(rec->extent));
-	if (e) {
+	if (e)
 		status = may_follow(s, e, rec);
-	} else if (!(memx_le32(place->flags) & MEMX_PLACE_CREATE)) {
+	else if (!(memx_le32(place->flags) & MEMX_PLACE_CREATE))
 		status = MEMX_S_ABSENT;
-	} else if (own->state == MEMX_R_STALE) {
+	else if (own->state == MEMX_R_STALE)
 		status = MEMX_S_INVALID;		/* nothing to be made for a copy that takes nothing */
-	} else {
+	else
 		status = create(req, s, memx_le32(rec->extent), &e);
-	}
 	if (status != MEMX_S_OK)
 		return srv_answer(req, status);
 	/* A new record has been agreed by those who are alive: what an older one relied on is void. */

@@ -207,7 +207,7 @@ static void the_loser_learns_the_epoch_but_changes_nothing(void **state)
 	clone.lineage[0] = 77;
 	assert_int_equal(fence(&clone), MEMX_S_SUPERSEDED);
 	assert_true(memx_le64(fenced(s.relay).epoch) == 5);
-	assert_int_equal(fenced(s.relay).session, 0);
+	assert_int_equal(memx_le32(fenced(s.relay).session), 0);
 	assert_int_equal(place(&s, 0, 1), MEMX_S_OK);		/* still at epoch 5 */
 }
 

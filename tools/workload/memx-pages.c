@@ -139,7 +139,8 @@ static int work(const struct job *job, unsigned int proc, struct figures *f)
 		   (job->shmem ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	versions = mmap(NULL, job->pages * sizeof(*versions), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (mem == MAP_FAILED || versions == MAP_FAILED || mlock(versions, job->pages * sizeof(*versions))) {
-		fprintf(stderr, "memx-pages: process %u: no memory for %zu pages and their versions: %s\n", proc, job->pages, strerror(errno));
+		fprintf(stderr, "memx-pages: process %u: no memory for %zu pages and their versions: %s\n", proc,
+			job->pages, strerror(errno));
 		return 3;
 	}
 	for (n = 0; n < job->pages && !stop; n++) {
