@@ -108,7 +108,6 @@ void attach_frame(struct core_link *link, unsigned int lane, const struct memx_h
 static const char *take_record(struct session *s, const struct memx_record *rec)
 {
 	struct extent *x;
-	u8 i;
 
 	if (memx_check_record(rec, s->extents))
 		return "a record that cannot be true";
@@ -119,9 +118,6 @@ static const char *take_record(struct session *s, const struct memx_record *rec)
 	x->gen_floor = x->cur.generation;
 	x->state = X_STEADY;
 	s->placed++;
-	for (i = 0; i < x->cur.n; i++)
-		if (x->cur.r[i].donor)
-			s->sd[x->cur.r[i].donor->index].placed++;
 	return x->cur.generation > ~0ULL - (1ULL << 40) ? "a generation without successors" : NULL;
 }
 
@@ -180,6 +176,7 @@ void attach_begin(struct core_link *link)
 	if (old)
 		session_destroy(old);
 	list_add_tail(&s->in_core, &core->sessions);
+	session_relink(s);		/* donors may have said who they are since the first records came */
 	s->state = SESSION_ATTACHING;
 	s->step = ATTACH_DONORS;
 	s->attach_until = core->now + core->cfg.donor_timeout_ns;

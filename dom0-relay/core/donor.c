@@ -137,38 +137,13 @@ struct core_donor *core_donor_add(struct relay_core *core, const char *name, voi
 	return d;
 }
 
-static void forget_in(struct placement *p, const struct core_donor *d)
-{
-	int i;
-
-	for (i = 0; i < p->n; i++)
-		if (p->r[i].donor == d)
-			p->r[i].donor = NULL;
-}
-
 /* Replicas name donors by id; the pointer beside it follows what donors say of themselves. */
-static void relink_replicas(struct relay_core *core, const struct core_donor *forget)
+static void relink_replicas(struct relay_core *core)
 {
 	struct list *pos;
-	u32 i;
-	int k;
 
-	list_for_each(pos, &core->sessions) {
-		struct session *s = list_entry(pos, struct session, in_core);
-
-		for (i = 0; s->extent && i < s->extents; i++) {
-			struct extent *x = &s->extent[i];
-
-			if (forget) {
-				forget_in(&x->cur, forget);
-				forget_in(&x->next, forget);
-			}
-			for (k = 0; k < x->cur.n; k++)
-				x->cur.r[k].donor = donor_by_id(core, x->cur.r[k].id);
-			for (k = 0; k < x->next.n; k++)
-				x->next.r[k].donor = donor_by_id(core, x->next.r[k].id);
-		}
-	}
+	list_for_each(pos, &core->sessions)
+		session_relink(list_entry(pos, struct session, in_core));
 }
 
 void donor_destroy(struct core_donor *d)
@@ -216,7 +191,7 @@ static void donor_maybe_gone(struct core_donor *d)
 		donor_teardown(d);
 	}
 	d->known = false;
-	relink_replicas(core, d);
+	relink_replicas(core);
 	list_for_each(pos, &core->sessions)
 		memset(&list_entry(pos, struct session, in_core)->sd[d->index], 0, sizeof(struct sdonor));
 	donor_destroy(d);
@@ -366,7 +341,7 @@ static void learn(struct core_donor *d, const struct memx_hello *hello)
 {
 	struct relay_core *core = d->core;
 	u64 instance = memx_le64(hello->instance);
-	bool other_id = d->known && memcmp(d->id, hello->id, sizeof(d->id));
+	bool was_known = d->known, other_id = d->known && memcmp(d->id, hello->id, sizeof(d->id));
 	struct core_donor *twin = donor_by_id(core, hello->id);
 
 	d->duplicate = twin && twin != d;
@@ -386,7 +361,8 @@ static void learn(struct core_donor *d, const struct memx_hello *hello)
 	memcpy(d->id, hello->id, sizeof(d->id));
 	d->instance = instance;
 	d->known = true;
-	relink_replicas(core, other_id ? d : NULL);
+	if (other_id || !was_known)
+		relink_replicas(core);
 }
 
 static int hello_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)

@@ -147,6 +147,18 @@ static void extent_count(struct extent *x, int by)
 		x->s->sd[__builtin_ctzll(named)].placed += (u32)by;
 }
 
+void extent_relink(struct extent *x)
+{
+	struct relay_core *core = x->s->core;
+	u8 i;
+
+	for (i = 0; i < x->cur.n; i++)
+		x->cur.r[i].donor = donor_by_id(core, x->cur.r[i].id);
+	for (i = 0; i < x->next.n; i++)
+		x->next.r[i].donor = donor_by_id(core, x->next.r[i].id);
+	extent_count(x, 1);
+}
+
 static void change_over(struct extent *x, u8 state)
 {
 	struct session *s = x->s;

@@ -336,7 +336,7 @@ void fence_retain(struct session *s, struct core_donor *d)
 			struct memx_extent_ref ref = { .extent = memx_put_le32(i),
 						       .generation = memx_put_le64(x->cur.generation) };
 
-			if (placement_find(&x->cur, d) < 0 && placement_find(&x->next, d) < 0)
+			if (!placement_names(&x->cur, d) && !placement_names(&x->next, d))
 				continue;
 			memcpy(buf->data + sizeof(list) + n++ * sizeof(ref), &ref, sizeof(ref));
 		}

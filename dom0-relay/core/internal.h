@@ -196,6 +196,7 @@ struct placement {
 void placement_from_wire(struct relay_core *core, struct placement *p, const struct memx_record *rec);
 void placement_to_wire(const struct placement *p, u32 extent, struct memx_record *rec);
 int placement_find(const struct placement *p, const struct core_donor *d);	/* index or -1 */
+bool placement_names(const struct placement *p, const struct core_donor *d);	/* by id, known or not */
 void placement_remove(struct placement *p, int i);
 unsigned int placement_count(const struct placement *p, u8 state);
 
@@ -251,6 +252,7 @@ struct extent {
 };
 
 void extent_init(struct extent *x, struct session *s, u32 index);
+void extent_relink(struct extent *x);
 void extent_review(struct extent *x);		/* marks; extent_work() runs when settled */
 void extent_work(struct extent *x);
 void extent_replica_failed(struct extent *x, struct core_donor *d, u32 status);
@@ -341,6 +343,7 @@ void session_halt(struct session *s);		/* lets go of link, extents and requests 
 void session_destroy(struct session *s);
 void session_free_start(struct session *s);	/* donors free it */
 void session_fenced(struct session *s, struct core_donor *d, u32 status);
+void session_relink(struct session *s);	/* replicas and donors: who is who */
 void session_step(struct session *s);		/* marks for attach_work() */
 void session_review_all(struct session *s);
 void session_conditions(const struct session *s, u32 *placed, u32 *degraded, u32 *waiting);

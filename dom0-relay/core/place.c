@@ -50,6 +50,16 @@ int placement_find(const struct placement *p, const struct core_donor *d)
 	return -1;
 }
 
+bool placement_names(const struct placement *p, const struct core_donor *d)
+{
+	int i;
+
+	for (i = 0; i < p->n; i++)
+		if (!memcmp(p->r[i].id, d->id, sizeof(d->id)))
+			return true;
+	return false;
+}
+
 void placement_remove(struct placement *p, int i)
 {
 	memmove(&p->r[i], &p->r[i + 1], (size_t)(p->n - i - 1) * sizeof(p->r[0]));
@@ -89,6 +99,8 @@ static bool eligible(const struct session *s, const struct core_donor *d, const 
 	if (not & bit64(d->index) || !donor_takes(d) || sd->state != SD_READY || sd->full_until > s->core->now)
 		return false;
 	if (!reserved_left(s, d) && donor_free_pages(d) >> s->order == 0)
+		return false;
+	if (placement_find(p, d) < 0 && placement_names(p, d))
 		return false;
 	for (i = 0; i < p->n; i++) {
 		if (p->r[i].donor == d && (takes_copies(&p->r[i]) || p->r[i].instance != d->instance))

@@ -122,6 +122,17 @@ void session_destroy(struct session *s)
 	free(s);
 }
 
+/* After a donor was learned, renamed or forgotten: replicas name donors by id, and so is counted what lies where. */
+void session_relink(struct session *s)
+{
+	u32 i;
+
+	for (i = 0; i < CORE_MAX_DONORS; i++)
+		s->sd[i].placed = 0;
+	for (i = 0; s->extent && i < s->extents; i++)
+		extent_relink(&s->extent[i]);
+}
+
 void session_step(struct session *s)
 {
 	if (list_empty(&s->in_step))

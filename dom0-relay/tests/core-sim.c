@@ -20,7 +20,7 @@
 #include "world.h"
 
 enum {
-	SIM_N		= 3000,
+	SIM_N		= 4000,
 	SIM_STEPS	= 700,
 };
 
@@ -30,6 +30,8 @@ struct regime {
 	const char *name;
 	u32 donors_min, replicas;
 	u32 weight[FAULTS];		/* of 1000 steps */
+	bool liar;			/* one donor damages a tenth of its answers */
+	bool full;			/* donors have hardly more room than is needed */
 };
 
 static const struct regime calm = { .name = "calm", .donors_min = 1, .replicas = 1 };
@@ -48,6 +50,16 @@ static const struct regime relays = {
 static const struct regime memory = {
 	.name = "memory lost", .donors_min = 3, .replicas = 2,
 	.weight = { [FAULT_DROP] = 4, [FAULT_HANG] = 3, [FAULT_HEAL] = 8, [FAULT_RELAY] = 2, [FAULT_GUEST] = 2, [FAULT_MEMORY] = 12 },
+};
+
+static const struct regime liars = { .name = "one donor lies", .donors_min = 3, .replicas = 2, .liar = true };
+static const struct regime triples = {
+	.name = "three copies", .donors_min = 4, .replicas = 3,
+	.weight = { [FAULT_DROP] = 6, [FAULT_HANG] = 4, [FAULT_HEAL] = 8, [FAULT_RELAY] = 1, [FAULT_GUEST] = 1, [FAULT_MEMORY] = 12 },
+};
+static const struct regime narrow = {
+	.name = "little room", .donors_min = 3, .replicas = 2, .full = true,
+	.weight = { [FAULT_DROP] = 6, [FAULT_HANG] = 4, [FAULT_HEAL] = 8, [FAULT_RELAY] = 1, [FAULT_GUEST] = 1, [FAULT_MEMORY] = 8 },
 };
 
 static u32 die(struct world *w, u32 sides)
@@ -98,6 +110,28 @@ static bool none_in_flight_needs(struct world *w, const struct wdonor *lost)
 				return false;
 		}
 	}
+	return true;
+}
+
+/*
+ * A donor that lies about everything but who owns a session: that one word of it would be believed, and ends the guest's use of
+ * the session by design.
+ */
+static bool lie(struct wdonor *d, struct frame *f)
+{
+	u16 op = memx_le16(f->hdr.op) & (u16)~MEMX_OP_REPLY;
+	u32 dice = (u32)(world_random(d->w) % 100);
+
+	if (op == MEMX_OP_FENCE || dice >= 10)
+		return true;
+	if (dice < 7 && f->len)
+		f->body[world_random(d->w) % f->len] ^= (u8)(1 << world_random(d->w) % 8);
+	else if (dice == 7)
+		f->hdr.tag = memx_put_le64(memx_le64(f->hdr.tag) ^ 1ULL << world_random(d->w) % 40);
+	else if (dice == 8)
+		return false;
+	else if (op == MEMX_OP_FETCH || op == MEMX_OP_STORE)
+		f->hdr.status = memx_put_le32(MEMX_S_ABSENT);
 	return true;
 }
 
@@ -194,7 +228,7 @@ static void heal(struct world *w)
 	abort();
 }
 
-static void read_back(struct world *w, struct wguest *g)
+static void read_back(struct world *w, struct wguest *g, bool lenient)
 {
 	u32 slot;
 
@@ -206,7 +240,7 @@ static void read_back(struct world *w, struct wguest *g)
 				abort();
 			}
 		}
-	if (g->errors) {
+	if (g->errors && !lenient) {
 		fprintf(stderr, "seed %llu: %llu writes failed\n", (unsigned long long)w->seed, (unsigned long long)g->errors);
 		abort();
 	}
@@ -216,8 +250,11 @@ static void run_one(const struct regime *r, u64 seed, struct core_counters *sum)
 {
 	u64 mix = seed * 0x9e3779b97f4a7c15ULL;
 	u32 donors = r->donors_min + (u32)(mix >> 40) % 3, step, i, dice, guests = 1 + (u32)(mix >> 50) % 2;
-	struct world *w = world_new(seed, donors, 24, NULL);
+	struct world *w = world_new(seed, donors, r->full ? 2 + 2 * guests : 24, NULL);
 	struct core_counters c;
+
+	if (r->liar)
+		w->donor[mix >> 60 & 1].tamper = lie;
 
 	for (i = 0; i < guests; i++)
 		wguest_start(wguest_new(w, 128, r->replicas));
@@ -239,9 +276,9 @@ static void run_one(const struct regime *r, u64 seed, struct core_counters *sum)
 	}
 	heal(w);
 	for (i = 0; i < w->guests; i++)
-		read_back(w, &w->guest[i]);
+		read_back(w, &w->guest[i], r->liar || r->full);
 	c = world_counters(w);
-	if (c.violations || c.donor_violations || c.bad_pages || c.extents_lost) {
+	if (c.violations || c.extents_lost || (!r->liar && (c.donor_violations || c.bad_pages))) {
 		fprintf(stderr, "seed %llu: honest peers were accused: %llu %llu %llu %llu\n", (unsigned long long)seed,
 			(unsigned long long)c.violations, (unsigned long long)c.donor_violations,
 			(unsigned long long)c.bad_pages, (unsigned long long)c.extents_lost);
@@ -261,7 +298,7 @@ static u64 setting(const char *name, u64 otherwise)
 
 static void run(const struct regime *r)
 {
-	u64 first = setting("CORE_SIM_SEED", 1), n = setting("CORE_SIM_N", SIM_N / 5), seed;
+	u64 first = setting("CORE_SIM_SEED", 1), n = setting("CORE_SIM_N", SIM_N / 8), seed;
 	struct core_counters sum = { 0 };
 
 	for (seed = first; seed < first + n; seed++)
@@ -303,6 +340,24 @@ static void sim_memory(void **state)
 	run(&memory);
 }
 
+static void sim_liars(void **state)
+{
+	(void)state;
+	run(&liars);
+}
+
+static void sim_triples(void **state)
+{
+	(void)state;
+	run(&triples);
+}
+
+static void sim_narrow(void **state)
+{
+	(void)state;
+	run(&narrow);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -311,6 +366,9 @@ int main(void)
 		cmocka_unit_test(sim_pairs),
 		cmocka_unit_test(sim_relays),
 		cmocka_unit_test(sim_memory),
+		cmocka_unit_test(sim_liars),
+		cmocka_unit_test(sim_triples),
+		cmocka_unit_test(sim_narrow),
 	};
 
 	if (getenv("CORE_SIM_ONLY"))

@@ -21,6 +21,7 @@ struct frame *frame_new(const struct memx_hdr *hdr, const void *body, u32 len)
 {
 	struct frame *f = core_zalloc(sizeof(*f));
 
+	list_init(&f->in_queue);
 	f->hdr = *hdr;
 	f->len = len;
 	f->body = core_zalloc(len + 8);
