@@ -7,7 +7,7 @@
 #include "lane.h"
 
 /* Frames that one submitter sends for others before it leaves the rest to the lane's thread. */
-#define SEND_BUDGET	64
+#define SEND_BUDGET	16
 
 struct memx_lane *memx_engine_store_lane(struct memx_engine *e, u32 extent)
 {

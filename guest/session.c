@@ -154,6 +154,7 @@ struct memx_session *memx_session_create(const struct memx_session_config *confi
 	struct memx_session *s;
 	int lanes, err;
 
+	BUILD_BUG_ON(PAGE_SIZE != MEMX_PAGE_SIZE);
 	lanes = memx_lane_specs(specs, config->store_lanes, config->fetch_lanes, config->ring_order, totalram_pages());
 	if (lanes < 0)
 		return ERR_PTR(lanes);

@@ -144,6 +144,18 @@ static void do_detached(struct memx_session *s)
 	wake_up_all(&s->idle_wait);
 }
 
+/* On the way out nothing is offered again: a new session would only take room at the donors. */
+static void stop_offering(struct memx_session *s)
+{
+	struct memx_engine *e = &s->engine;
+	unsigned long flags;
+
+	memx_lock(&e->lock, flags);
+	memx_attach_stop(&e->attach);
+	e->actions = 0;
+	memx_unlock(&e->lock, flags);
+}
+
 static void do_gone(struct memx_session *s)
 {
 	WRITE_ONCE(s->gone, true);
@@ -189,8 +201,13 @@ static void act(struct memx_session *s, u32 actions)
 
 	if (actions & MEMX_ACT_WITHDRAW)
 		do_withdraw(s, !(actions & MEMX_ACT_DETACHED));
-	if (actions & MEMX_ACT_DETACHED)
+	if (actions & MEMX_ACT_DETACHED) {
 		do_detached(s);
+		if (READ_ONCE(s->stopping)) {
+			stop_offering(s);
+			actions = 0;
+		}
+	}
 	if (actions & MEMX_ACT_OFFER)
 		do_offer(s);
 	if (actions & MEMX_ACT_CONNECTED)
