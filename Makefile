@@ -232,7 +232,7 @@ check: check-packages-unit check-packages-xen
 	$(call clear,$(UNIT_SUITES) $(XEN_SUITES))
 	@$(MAKE) -k -j$(JOBS) libraries programs tests || :
 	@$(MAKE) -k -j$(JOBS) suites-unit || :
-	@$(MAKE) -k -j1 suites-xen || :
+	@$(MAKE) -k -j1 modules suites-xen || :
 	@tools/setup/memx-tally $(RESULTS) $(UNIT_SUITES) $(XEN_SUITES)
 
 check-unit: check-packages-unit
@@ -244,7 +244,7 @@ check-unit: check-packages-unit
 check-xen: check-packages-xen
 	$(call clear,$(XEN_SUITES))
 	@$(MAKE) -k -j$(JOBS) libraries programs || :
-	@$(MAKE) -k -j1 suites-xen || :
+	@$(MAKE) -k -j1 modules suites-xen || :
 	@tools/setup/memx-tally $(RESULTS) $(XEN_SUITES)
 
 check-packages-unit:
@@ -271,6 +271,7 @@ lint:
 demo:
 	@tools/setup/packages
 	@$(MAKE) -j$(JOBS) programs
+	@$(MAKE) module-$(KVER)
 	@tools/demo/memx-demo $(DEMO_ARGS)
 
 bench: $(if $(filter memx-bench,$(PROGRAMS)),$(B)/bin/memx-bench $(B)/bin/memx-server $(B)/bin/memx-dom0-relay)

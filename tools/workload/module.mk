@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
 # Programs that tests and demo run inside guests: static, so that they run in any of them.
 PROGRAMS += memx-pages memx-sort
 memx-pages_SRCS := tools/workload/memx-pages.c

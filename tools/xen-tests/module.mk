@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
 # Tests on real Xen: one testbed each. The first has all of the tests, the others what differs by kernel and kind of guest.
 xen-swap-progs := memx-dom0-relay memx-server memxctl memx-pages
 TESTS_XEN += xen-pv-6.1 xen-pvh-6.12 xen-pv-6.12 xen-pvh-6.1 xen-pv-7.3
