@@ -272,7 +272,7 @@ demo:
 	@tools/setup/packages
 	@$(MAKE) -j$(JOBS) programs
 	@$(MAKE) module-$(KVER)
-	@tools/demo/memx-demo $(DEMO_ARGS)
+	@tools/demo/memx-demo --kernel $(KVER) $(DEMO_ARGS)
 
 bench: $(if $(filter memx-bench,$(PROGRAMS)),$(B)/bin/memx-bench $(B)/bin/memx-server $(B)/bin/memx-dom0-relay)
 	@MEMX_BIN=$(CURDIR)/$(B)/bin $(B)/bin/memx-bench $(BENCH_ARGS)
