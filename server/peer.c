@@ -440,10 +440,14 @@ void peers_leave(struct server *server)
 
 void peers_free(struct server *server)
 {
+	struct peer *peer, *next;
+
 	stop_listening(server);
 	memx_timer_cancel(&server->sweep);
-	while (server->peers)
-		peer_close(server->peers);
+	for (peer = server->peers; peer; peer = next) {
+		next = peer->next;
+		peer_close(peer);
+	}
 	free(server->out.buf);
 	free(server->out.iov);
 }

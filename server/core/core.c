@@ -150,12 +150,15 @@ int srv_violation(struct srv_req *req, const char *reason)
 
 static void append(struct srv_out *out, const void *from, u32 bytes)
 {
-	struct iovec *last = out->iovs ? &out->iov[out->iovs - 1] : NULL;
+	struct iovec *last;
 
 	out->bytes += bytes;
-	if (last && (const u8 *)last->iov_base + last->iov_len == from) {
-		last->iov_len += bytes;
-		return;
+	if (out->iovs) {
+		last = &out->iov[out->iovs - 1];
+		if ((const u8 *)last->iov_base + last->iov_len == from) {
+			last->iov_len += bytes;
+			return;
+		}
 	}
 	out->iov[out->iovs++] = (struct iovec) { .iov_base = (void *)from, .iov_len = bytes };
 }

@@ -54,8 +54,10 @@ static int begin(struct srv_req *req, struct io *io)
 	u32 extent = memx_le32(asked->extent), status;
 	int count = memx_check_io(req->head, asked, MEMX_MAX_PAGES);
 
-	if (count < 0)
-		return srv_violation(req, "length and count of pages do not agree");
+	if (count < 0) {
+		srv_violation(req, "length and count of pages do not agree");
+		return -EPROTO;
+	}
 	io->count = (u32)count;
 	io->session = srv_speaks(req, memx_le32(asked->session), &status);
 	if (!io->session) {

@@ -319,16 +319,19 @@ static u64 resident_kib(const struct srv_store *store)
 {
 	FILE *smaps = fopen("/proc/self/smaps", "r");
 	char line[256];
-	unsigned long from, to, kib;
+	char *end;
 	bool ours = false;
 	u64 sum = 0;
 
 	assert_non_null(smaps);
 	while (fgets(line, sizeof(line), smaps)) {
-		if (sscanf(line, "%lx-%lx ", &from, &to) == 2 && strchr("0123456789abcdef", line[0]))
-			ours = (u8 *)from >= store->pages && (u8 *)from < store->pages + (u64)store->chunks * SRV_CHUNK_BYTES;
-		else if (ours && sscanf(line, "Rss: %lu kB", &kib) == 1)
-			sum += kib;
+		u64 from = strtoull(line, &end, 16);
+
+		if (end != line && *end == '-')		/* a mapping; the lines about it follow */
+			ours = from >= (uintptr_t)store->pages &&
+			       from < (uintptr_t)store->pages + (u64)store->chunks * SRV_CHUNK_BYTES;
+		else if (ours && !strncmp(line, "Rss:", 4))
+			sum += strtoull(line + 4, NULL, 10);
 	}
 	fclose(smaps);
 	return sum;

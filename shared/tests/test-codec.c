@@ -69,7 +69,7 @@ static void vector_cut(void **state)
 static void check_vector(void **state)
 {
 	const struct memx_check_vector *v = *state;
-	u8 page[MEMX_PAGE_SIZE];
+	u8 page[MEMX_PAGE_SIZE] = { 0 };
 	u64 seed = memx_session_seed(v->session);
 
 	assert_int_equal(memx_vector_join(v->piece, v->pieces, page, sizeof(page)), sizeof(page));
