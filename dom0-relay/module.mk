@@ -28,3 +28,9 @@ TESTS_SCRIPT += relay-guests
 relay-guests_CMD := dom0-relay/tests/guests.py
 relay-guests_PROGS := memx-dom0-relay memx-server memxctl memx-shm-probe
 relay-guests_TIMEOUT := 300
+
+TESTS_XEN += relay-xen
+relay-xen_CMD := dom0-relay/tests/xen.py
+relay-xen_PROGS := memx-dom0-relay memx-server memxctl
+relay-xen_DEPS := module-6.1
+relay-xen_TIMEOUT := 900

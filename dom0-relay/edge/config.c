@@ -39,6 +39,7 @@ static const struct memx_conf_key relay_keys[] = {
 
 static const struct memx_conf_key donor_keys[] = {
 	MEMX_CONF_KEY("address", ADDR, struct conf_donor, addr, .required = true),
+	MEMX_CONF_KEY("drain", BOOL, struct conf_donor, drain),
 	MEMX_CONF_END
 };
 

@@ -13,6 +13,7 @@
 struct conf_donor {
 	char name[CORE_NAME_LEN];
 	struct memx_addr addr;
+	bool drain;			/* its copies are moved elsewhere */
 };
 
 struct conf_guest {

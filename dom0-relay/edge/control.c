@@ -163,11 +163,62 @@ static json_t *cmd_session_free(void *ctx, json_t *request, char err[MEMX_CTL_ER
 	return NULL;
 }
 
+static void add_dead(const struct core_donor_info *d, void *list)
+{
+	if (d->state == CORE_DONOR_CONNECTING || d->state == CORE_DONOR_HELLO || d->state == CORE_DONOR_DUPLICATE)
+		json_array_append_new(list, json_string(d->name));
+}
+
+/* What is left to repair, and how long that takes at the rate that is allowed. */
+static json_t *cmd_repair(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
+{
+	struct control_ctx *c = ctx;
+	u64 rate = c->worker->conf->core.repair_rate, bytes;
+	json_t *dead = json_array(), *o;
+	struct core_status s;
+
+	(void)request, (void)err;
+	core_status(c->worker->core, &s);
+	core_each_donor(c->worker->core, add_dead, dead, worker_now(c->worker));
+	bytes = s.repair_extents * c->worker->conf->extent;
+	o = json_pack("{s:o, s:o, s:o, s:o}", "remaining", number(s.repair_extents), "degraded_extents", number(s.extents_degraded),
+		      "waiting_extents", number(s.extents_waiting), "dead_donors", dead);
+	json_object_set_new(o, "remaining_bytes", number(bytes));
+	json_object_set_new(o, "rate", number(rate));
+	/* Null: nothing is repaired at this rate, or there is nothing that could be. */
+	json_object_set_new(o, "seconds_left", rate ? number((bytes + rate - 1) / rate) : json_null());
+	json_object_set_new(o, "replicas_repaired", number(s.counters.replicas_repaired));
+	json_object_set_new(o, "repair_pages", number(s.counters.repair_pages));
+	json_object_set_new(o, "no_repair_room", number(s.counters.no_repair_room));
+	json_object_set_new(o, "extents_lost", number(s.counters.extents_lost));
+	return o;
+}
+
+static json_t *cmd_drain(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
+{
+	const char *name = json_string_value(json_object_get(request, "donor"));
+	struct control_ctx *c = ctx;
+	bool on = !json_is_false(json_object_get(request, "on"));
+
+	if (!name) {
+		snprintf(err, MEMX_CTL_ERR, "drain wants \"donor\", the name that the configuration gives it");
+		return NULL;
+	}
+	if (core_donor_empty(c->worker->core, name, on, worker_now(c->worker))) {
+		snprintf(err, MEMX_CTL_ERR, "no donor of this name; see memxctl donors");
+		return NULL;
+	}
+	worker_turn(c->worker);
+	return json_pack("{s:s, s:b}", "donor", name, "emptied", on);
+}
+
 const struct memx_ctl_cmd control_cmds[] = {
 	{ "status", cmd_status },
 	{ "guests", cmd_guests },
 	{ "donors", cmd_donors },
 	{ "sessions", cmd_sessions },
+	{ "repair", cmd_repair },
+	{ "drain", cmd_drain },
 	{ "session-free", cmd_session_free },
 	{ .name = NULL },
 };

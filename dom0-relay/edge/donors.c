@@ -371,6 +371,8 @@ static int donor_add(struct worker *w, const struct conf_donor *conf)
 	}
 	d->next = w->donors;
 	w->donors = d;
+	if (conf->drain)
+		core_donor_empty(w->core, conf->name, true, worker_now(w));
 	donor_connect(d);
 	return 0;
 }
@@ -378,6 +380,10 @@ static int donor_add(struct worker *w, const struct conf_donor *conf)
 /* The same name at another address: another place to look for the same donor. */
 static void donor_moved(struct edge_donor *d, const struct conf_donor *conf)
 {
+	/* What memxctl said stands until the file says otherwise than it did. */
+	if (d->conf.drain != conf->drain)
+		core_donor_empty(d->worker->core, conf->name, conf->drain, worker_now(d->worker));
+	d->conf.drain = conf->drain;
 	if (!strcmp(d->conf.addr.host, conf->addr.host) && d->conf.addr.port == conf->addr.port)
 		return;
 	memx_notice("donor-moved", "donor=%s from=%s to=%s", conf->name, memx_addr_text(&d->conf.addr), memx_addr_text(&conf->addr));

@@ -56,7 +56,7 @@ static void guest_end(struct shm_guest *g)
 	if (g->link)
 		link_gone(g->link, g->suspended ? "the guest suspended" : "the guest is gone");
 	if (g->known && !edge->worker->draining)
-		core_guest_gone(edge->worker->core, g->conf.vm, g->suspended, worker_now(edge->worker));
+		core_guest_gone(edge->worker->core, g->conf.vm, g->domid, g->suspended, worker_now(edge->worker));
 	while (*at != g)
 		at = &(*at)->next;
 	*at = g->next;

@@ -290,7 +290,7 @@ static void domain_gone(struct memx_mail *mail)
 			link_gone(l->link, g->suspended ? "the domain was suspended and is gone" : "the domain is gone");
 	}
 	if (!w->draining)
-		core_guest_gone(w->core, g->uuid, g->suspended, worker_now(w));
+		core_guest_gone(w->core, g->uuid, g->domid, g->suspended, worker_now(w));
 	worker_turn(w);
 	free(g);
 }

@@ -198,6 +198,37 @@ def donor_killed():
         check(c.counter("donor_losses") >= 1, "the loss is counted")
 
 
+def repair_is_shown_and_ends():
+    with cluster(3, relay="repair_rate=64M") as c:
+        equal(c.ctl("repair")["remaining"], 0, "nothing to repair at first")
+        guest = c.guest()
+        guest.attach()
+        guest.io(f"store 0 {PAGES} 1")
+        c.servers["d0"].kill()
+        guest.io(f"store 0 {PAGES} 2")
+        equal(c.memxctl("--wait", "repair").returncode, 0, "memxctl --wait repair")
+        shown = c.ctl("repair")
+        equal((shown["remaining"], shown["degraded_extents"], shown["dead_donors"]), (0, 0, ["d0"]), "after repair")
+        c.servers["d1"].kill()
+        guest.io(f"fetch 0 {PAGES}")
+
+
+def donor_is_drained():
+    with cluster(3) as c:
+        guest = c.guest()
+        guest.attach()
+        guest.io(f"store 0 {PAGES} 1")
+        check(next(d for d in c.ctl("donors") if d["name"] == "d2")["extents"] > 0, "the donor holds extents")
+        done = c.memxctl("--wait", "drain", "d2")
+        equal((done.returncode, done.stderr), (0, ""), "memxctl --wait drain")
+        donor = next(d for d in c.ctl("donors") if d["name"] == "d2")
+        equal((donor["extents"], donor["state"]), (0, "emptied"), "the drained donor")
+        guest.io(f"fetch 0 {PAGES}")
+        c.servers["d2"].kill()
+        guest.io(f"fetch 0 {PAGES}")
+        equal(c.memxctl("drain", "nobody").returncode, 1, "a donor that is not there")
+
+
 def donor_comes_back():
     with cluster(1, relay="replicas=1") as c:
         guest = c.guest()
@@ -285,6 +316,6 @@ def no_donor_yet():
 
 sys.exit(run([
     pages_come_back, one_copy, more_lanes, quota_is_the_limit, two_guests_do_not_mix, unknown_guest_is_refused, guest_by_uuid,
-    relay_killed, relay_killed_under_way, relay_drains_and_restarts, ends_of_a_guest, session_freed_by_the_admin, donor_killed,
+    relay_killed, relay_killed_under_way, relay_drains_and_restarts, ends_of_a_guest, session_freed_by_the_admin, donor_killed, repair_is_shown_and_ends, donor_is_drained,
     donor_comes_back, bad_guests_lose_their_channel_alone, partial_frame_harms_nobody, offers_without_end, no_donor_yet,
 ]))

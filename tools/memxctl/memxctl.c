@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "memx-version.h"
@@ -25,7 +26,7 @@ static const char *const sockets[] = { "/run/memx/relay.sock", "/run/memx/server
 static void usage(FILE *to)
 {
 	fprintf(to,
-		"usage: memxctl [--socket PATH] [--json] COMMAND\n"
+		"usage: memxctl [--socket PATH] [--json] [--wait] COMMAND\n"
 		"\n"
 		"Asks a running memx-dom0-relay or memx-server how it is.\n"
 		"\n"
@@ -34,6 +35,12 @@ static void usage(FILE *to)
 		"  guests      guests that are connected: state, quota, refusals    relay\n"
 		"  donors      donors: state, memory, latency, why one is not used  relay\n"
 		"  sessions    swap areas: owner, epoch, pages, attached or not     relay, server\n"
+		"  repair      copies that are missing, what is left to copy, how long it takes  relay\n"
+		"  drain DONOR moves all copies away from a donor, while guests run; \"donors\" shows how\n"
+		"              many extents are left there. Lasts until the relay restarts: for good,\n"
+		"              write drain = yes in its configuration       relay\n"
+		"  undrain DONOR\n"
+		"              takes that back                              relay\n"
 		"  peers       relays that are connected                            server\n"
 		"  session free VM SESSION\n"
 		"              gives a session's memory back, for a guest that will not come back;\n"
@@ -43,6 +50,7 @@ static void usage(FILE *to)
 		"  -s, --socket PATH  control socket; without it %s,\n"
 		"                     or %s where there is no relay\n"
 		"  -j, --json         print the answer as JSON: sizes in pages of 4 KiB or bytes, times in ns\n"
+		"      --wait         repair, drain: return when nothing is left to do\n"
 		"      --force        session free: also while it is attached\n"
 		"      --version      print the version\n"
 		"      --help         print this\n"
@@ -149,6 +157,19 @@ static const struct field status_fields[] = {
 	{ NULL, NULL, COL_TEXT },
 };
 
+static const struct field repair_fields[] = {
+	{ "extents to copy", "remaining", COL_NUMBER },
+	{ "bytes to copy", "remaining_bytes", COL_BYTES },
+	{ "time left", "seconds_left", COL_SECONDS },
+	{ "rate, per second", "rate", COL_BYTES },
+	{ "extents degraded", "degraded_extents", COL_NUMBER },
+	{ "extents waiting", "waiting_extents", COL_NUMBER },
+	{ "extents lost", "extents_lost", COL_NUMBER },
+	{ "copies rebuilt", "replicas_repaired", COL_NUMBER },
+	{ "times without room", "no_repair_room", COL_NUMBER },
+	{ NULL, NULL, COL_TEXT },
+};
+
 /* Lines below a table: why something is not as it should be. */
 static void print_reasons(json_t *list, const char *what, const char *good_state)
 {
@@ -184,6 +205,13 @@ static void print_people(const char *command, json_t *data)
 		bool relay = json_object_get(json_array_get(data, 0), "attached") != NULL;
 
 		table_list(data, relay ? relay_session_columns : donor_session_columns, "no sessions");
+	} else if (!strcmp(command, "repair")) {
+		size_t i;
+		json_t *o;
+
+		table_fields(data, repair_fields);
+		json_array_foreach(json_object_get(data, "dead_donors"), i, o)
+			printf("donor %s is away\n", json_string_value(o));
 	} else if (!strcmp(command, "peers")) {
 		table_list(data, peer_columns, "no relays are connected");
 	} else {
@@ -207,7 +235,7 @@ static int mistake(const char *what, const char *why)
 /* The request for the words of the command line, or NULL with the exit status set. */
 static json_t *make_request(int argc, char **argv, bool force, int *status)
 {
-	static const char *const plain[] = { "status", "guests", "donors", "sessions", "peers", NULL };
+	static const char *const plain[] = { "status", "guests", "donors", "sessions", "repair", "peers", NULL };
 
 	if (!argc) {
 		usage(stderr);
@@ -219,6 +247,12 @@ static json_t *make_request(int argc, char **argv, bool force, int *status)
 			return json_pack("{s:s, s:s, s:s, s:b}", "cmd", "session-free", "vm", argv[2], "session", argv[3],
 					 "force", force);
 		*status = mistake("session", "accepted: session free VM SESSION");
+		return NULL;
+	}
+	if (!strcmp(argv[0], "drain") || !strcmp(argv[0], "undrain")) {
+		if (argc == 2)
+			return json_pack("{s:s, s:s, s:b}", "cmd", "drain", "donor", argv[1], "on", *argv[0] == 'd');
+		*status = mistake(argv[0], "accepted: the name of one donor");
 		return NULL;
 	}
 	for (int i = 0; plain[i]; i++) {
@@ -233,31 +267,95 @@ static json_t *make_request(int argc, char **argv, bool force, int *status)
 	return NULL;
 }
 
-static int ask(const char *path, json_t *request, bool json)
+/* Asks; *reply is the whole answer if it is a good one. Exit status, what went wrong is printed. */
+static int ask(const char *path, json_t *request, json_t **reply)
 {
-	const char *command = json_string_value(json_object_get(request, "cmd"));
-	char name[32], err[MEMX_CTL_ERR];
-	json_t *reply, *data;
+	char err[MEMX_CTL_ERR];
+	const char *why;
 
-	snprintf(name, sizeof(name), "%s", command);
-	reply = memx_ctl_call(path, request, TIMEOUT_MS, err);
-	if (!reply) {
+	*reply = memx_ctl_call(path, request, TIMEOUT_MS, err);
+	if (!*reply) {
 		fprintf(stderr, "memxctl: %s\n", err);
 		return EXIT_UNREACHABLE;
 	}
-	if (!json_is_true(json_object_get(reply, "ok"))) {
-		const char *why = json_string_value(json_object_get(reply, "error"));
+	if (json_is_true(json_object_get(*reply, "ok")))
+		return 0;
+	why = json_string_value(json_object_get(*reply, "error"));
+	fprintf(stderr, "memxctl: %s\n", why ? why : "refused without a reason");
+	json_decref(*reply);
+	*reply = NULL;
+	return EXIT_REFUSED;
+}
 
-		fprintf(stderr, "memxctl: %s\n", why ? why : "refused without a reason");
+/* Is there nothing left to do? For a drain by the list of donors, for a repair by its own answer. */
+static bool is_finished(json_t *data, const char *donor)
+{
+	size_t i;
+	json_t *o;
+
+	if (!donor)
+		return !json_integer_value(json_object_get(data, "remaining")) &&
+		       !json_integer_value(json_object_get(data, "degraded_extents"));
+	json_array_foreach(data, i, o) {
+		const char *name = json_string_value(json_object_get(o, "name"));
+
+		if (name && !strcmp(name, donor))
+			return !json_integer_value(json_object_get(o, "extents"));
+	}
+	return true;			/* it is no longer in the configuration and holds nothing */
+}
+
+/* The relay tells of no event, so it is asked every half second. */
+static int wait_finished(const char *path, const char *donor)
+{
+	const struct timespec pause = { .tv_nsec = 500000000 };
+	json_t *reply;
+	bool finished;
+	int status;
+
+	for (;;) {
+		status = ask(path, json_pack("{s:s}", "cmd", donor ? "donors" : "repair"), &reply);
+		if (status)
+			return status;
+		finished = is_finished(json_object_get(reply, "data"), donor);
 		json_decref(reply);
-		return EXIT_REFUSED;
+		if (finished)
+			return 0;
+		nanosleep(&pause, NULL);
+	}
+}
+
+static int run(const char *path, json_t *request, bool json, bool wait)
+{
+	const char *donor = json_string_value(json_object_get(request, "donor"));
+	bool off = json_is_false(json_object_get(request, "on"));
+	char command[32], name[64];
+	json_t *reply, *data;
+	int status;
+
+	snprintf(command, sizeof(command), "%s", json_string_value(json_object_get(request, "cmd")));
+	snprintf(name, sizeof(name), "%s", donor ? donor : "");
+	if (wait && (off || (strcmp(command, "repair") && strcmp(command, "drain"))))
+		return mistake("--wait", "goes with repair and drain");
+	/* A drain is asked for, then waited for; a repair goes on by itself, and is shown when it has ended. */
+	if (wait && !donor) {
+		status = wait_finished(path, NULL);
+		if (status)
+			return status;
+	}
+	status = ask(path, request, &reply);
+	if (!status && wait && donor)
+		status = wait_finished(path, name);
+	if (status) {
+		json_decref(reply);
+		return status;
 	}
 	data = json_object_get(reply, "data");
 	if (json) {
 		json_dumpf(data, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
 		putchar('\n');
 	} else {
-		print_people(name, data);
+		print_people(command, data);
 	}
 	json_decref(reply);
 	return fflush(stdout) ? EXIT_UNREACHABLE : 0;
@@ -269,12 +367,13 @@ int main(int argc, char **argv)
 		{ "socket", required_argument, NULL, 's' },
 		{ "json", no_argument, NULL, 'j' },
 		{ "force", no_argument, NULL, 'f' },
+		{ "wait", no_argument, NULL, 'w' },
 		{ "version", no_argument, NULL, 'V' },
 		{ "help", no_argument, NULL, 'h' },
 		{ .name = NULL },
 	};
 	const char *path = NULL;
-	bool json = false, force = false;
+	bool json = false, force = false, wait = false;
 	json_t *request;
 	int opt, status = 0;
 
@@ -289,6 +388,9 @@ int main(int argc, char **argv)
 		case 'f':
 			force = true;
 			break;
+		case 'w':
+			wait = true;
+			break;
 		case 'V':
 			puts("memxctl " MEMX_VERSION);
 			return 0;
@@ -302,5 +404,5 @@ int main(int argc, char **argv)
 	request = make_request(argc - optind, argv + optind, force, &status);
 	if (!request)
 		return status;
-	return ask(path ? path : default_socket(), request, json);
+	return run(path ? path : default_socket(), request, json, wait);
 }
