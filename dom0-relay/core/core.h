@@ -215,10 +215,11 @@ void core_link_broken(struct core_link *link, unsigned int lane, const char *why
 void core_link_down(struct core_link *link, const char *reason, u64 now);
 
 /*
- * The domain of this UUID is gone. @suspended: its last shutdown reason was suspend (migration, save): its session is kept.
- * Otherwise the donors free it. The edge has ended its link before.
+ * The domain @domid of this UUID is gone. @suspended: its last shutdown reason was suspend (migration, save): its session is
+ * kept. Otherwise the donors free what this very domain attached: another one of the same UUID (a copy, or the other half of
+ * a migration within this host) keeps its own. The edge has ended its link before.
  */
-void core_guest_gone(struct relay_core *core, const u8 vm[16], bool suspended, u64 now);
+void core_guest_gone(struct relay_core *core, const u8 vm[16], u32 domid, bool suspended, u64 now);
 
 /* The configuration of a guest changed; takes effect at its next attach. */
 void core_guest_conf_changed(struct relay_core *core, const struct core_guest_conf *conf, u64 now);

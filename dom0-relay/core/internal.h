@@ -313,6 +313,7 @@ struct session {
 	struct list in_core, in_step;
 	struct core_link *link;
 	u8 vm[16], id[16];
+	u32 domid;		/* of the domain that attached it last */
 	char name[CORE_NAME_LEN];
 	u64 epoch;
 	u64 lineage[MEMX_MAX_LINEAGE];

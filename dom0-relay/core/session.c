@@ -40,6 +40,7 @@ struct session *session_new(struct core_link *link, const struct memx_attach *a,
 	s->epoch = epoch;
 	for (i = 0; i < MEMX_MAX_LINEAGE; i++)
 		s->lineage[i] = memx_le64(a->lineage[i]);
+	s->domid = link->conf.domid;
 	s->seed = memx_session_seed(s->id);
 	s->frozen = memx_le16(a->flags) & MEMX_ATTACH_FROZEN;
 	s->order = order;
@@ -222,7 +223,7 @@ void session_free_start(struct session *s)
 	limit_freeing(core, vm);
 }
 
-void core_guest_gone(struct relay_core *core, const u8 vm[16], bool suspended, u64 now)
+void core_guest_gone(struct relay_core *core, const u8 vm[16], u32 domid, bool suspended, u64 now)
 {
 	struct list *pos, *tmp;
 
@@ -230,7 +231,7 @@ void core_guest_gone(struct relay_core *core, const u8 vm[16], bool suspended, u
 	list_for_each_safe(pos, tmp, &core->links) {
 		struct core_link *link = list_entry(pos, struct core_link, in_core);
 
-		if (!memcmp(link->conf.vm, vm, 16))
+		if (!memcmp(link->conf.vm, vm, 16) && link->conf.domid == domid)
 			link_fail(link, "the domain is gone");
 	}
 	core_settle(core);
@@ -238,7 +239,7 @@ again:
 	list_for_each(pos, &core->sessions) {
 		struct session *s = list_entry(pos, struct session, in_core);
 
-		if (memcmp(s->vm, vm, 16) || s->state == SESSION_FREEING)
+		if (memcmp(s->vm, vm, 16) || s->domid != domid || s->state == SESSION_FREEING)
 			continue;
 		if (suspended) {
 			core_say(core, CORE_LOG_NOTICE, "session-kept", "guest=%s session=%s why=\"its domain was suspended\"",

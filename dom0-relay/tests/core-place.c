@@ -422,10 +422,10 @@ static void domain_gone(void **state)
 	wguest_hang_up(g);
 	world_pass(w, 100000);
 	assert_int_equal(pages_at_donors(), 512);	/* merely without a relay: kept */
-	core_guest_gone(w->core, g->conf.vm, true, w->now);
+	core_guest_gone(w->core, g->conf.vm, g->conf.domid, true, w->now);
 	world_pass(w, 1000);
 	assert_int_equal(pages_at_donors(), 512);	/* migrated or saved: kept */
-	core_guest_gone(w->core, g->conf.vm, false, w->now);
+	core_guest_gone(w->core, g->conf.vm, g->conf.domid, false, w->now);
 	world_settle(w);
 	assert_int_equal(pages_at_donors(), 0);
 }
