@@ -181,6 +181,21 @@ static void answer_record(unsigned int lane)
 	send_frame(lane, &head, NULL);
 }
 
+/* Answers the frame at hand where it is a request of the relay. */
+static void answer_request(unsigned int lane)
+{
+	struct memx_head pong = { .op = MEMX_OP_PING, .reply = true, .tag = g.head.tag, .epoch = g.head.epoch };
+
+	if (g.head.reply)
+		return;
+	if (g.head.op == MEMX_OP_HELLO)
+		answer_hello(lane);
+	else if (g.head.op == MEMX_OP_RECORD)
+		answer_record(lane);
+	else if (g.head.op == MEMX_OP_PING)
+		send_frame(lane, &pong, NULL);
+}
+
 static bool peer_closed(void)
 {
 	struct memx_shm_msg msg;
@@ -218,17 +233,9 @@ static int next_reply(void)
 			any = true;
 			if (g.head.reply)
 				return 1;
-			if (g.head.op == MEMX_OP_HELLO) {
-				answer_hello(i);
+			answer_request(i);
+			if (g.head.op == MEMX_OP_HELLO)
 				return 2;
-			}
-			if (g.head.op == MEMX_OP_RECORD) {
-				answer_record(i);
-			} else if (g.head.op == MEMX_OP_PING) {
-				struct memx_head pong = { .op = MEMX_OP_PING, .reply = true, .tag = g.head.tag, .epoch = g.head.epoch };
-
-				send_frame(i, &pong, NULL);
-			}
 		}
 		if (any)
 			continue;
@@ -584,9 +591,66 @@ static void run(char *line)
 		puts("error command");
 }
 
+/* Between commands: what the relay asks by itself is answered, as a guest would. */
+static void serve(void)
+{
+	bool any = true;
+
+	while (any && !g.closed) {
+		any = false;
+		for (unsigned int i = 0; i < g.lanes; i++) {
+			if (!take_frame(i))
+				continue;
+			any = true;
+			answer_request(i);
+		}
+		for (unsigned int i = 0; i < g.lanes && !any; i++) {
+			memx_vring_want(&g.lane[i].chan->ring, MEMX_VCHAN_WRITE);
+			any = memx_vring_avail(&g.lane[i].chan->ring) > 0;
+		}
+	}
+}
+
+/* The next command, without its newline; NULL at the end. */
+static char *next_line(void)
+{
+	static char buf[1 << 16];
+	static size_t len, used;
+
+	for (;;) {
+		struct pollfd p[MEMX_MAX_LANES + 1] = { { .fd = STDIN_FILENO, .events = POLLIN } };
+		char *end;
+		ssize_t got;
+
+		memmove(buf, buf + used, len - used);
+		len -= used;
+		used = 0;
+		end = memchr(buf, '\n', len);
+		if (end) {
+			*end = '\0';
+			used = (size_t)(end - buf) + 1;
+			return buf;
+		}
+		serve();
+		for (unsigned int i = 0; i < g.lanes; i++)
+			p[i + 1] = (struct pollfd){ .fd = g.closed ? -1 : g.lane[i].chan->fd, .events = POLLIN };
+		if (poll(p, g.lanes + 1, -1) < 0)
+			continue;
+		for (unsigned int i = 0; i < g.lanes; i++)
+			if (p[i + 1].revents)
+				g.lane[i].chan->ops->ack(g.lane[i].chan);
+		if (!p[0].revents)
+			continue;
+		got = read(STDIN_FILENO, buf + len, sizeof(buf) - len);
+		if (got <= 0)
+			return NULL;
+		len += (size_t)got;
+	}
+}
+
 int main(void)
 {
-	static char line[1 << 16];
+	char *line;
 
 	g.version = calloc(MAX_SLOTS, sizeof(*g.version));
 	g.content = calloc(MAX_SLOTS, sizeof(*g.content));
@@ -595,7 +659,7 @@ int main(void)
 	memx_random(g.session, sizeof(g.session));
 	g.seed = memx_session_seed(g.session);
 	g.lineage = memx_random_u64();
-	while (fgets(line, sizeof(line), stdin)) {
+	while ((line = next_line())) {
 		run(line);
 		fflush(stdout);
 	}
