@@ -1073,6 +1073,22 @@ static void t_steal(struct evil *e)
 	exit(0);
 }
 
+/* A second copy of the victim, restored from an older image: its lineage is not the one that the donors know. */
+static void t_clone(struct evil *e)
+{
+	u64 half[2] = { memx_xxh64(e->name, strlen(e->name), 0), memx_xxh64(e->name, strlen(e->name), 1) };
+	int status;
+
+	if (!e->has_victim)
+		die("no victim given");
+	memcpy(e->uuid, half, sizeof(e->uuid));
+	greeted(e);
+	e->epoch = 1000;
+	status = attach(e, &e->victim, 1);
+	printf("answered %s\n", status < 0 ? "nothing" : status_name((u32)status));
+	exit(0);
+}
+
 static void t_detach_epoch(struct evil *e)
 {
 	struct memx_head head;
@@ -1234,7 +1250,7 @@ static void t_garbage(struct evil *e)
 	X(session_handle) X(fetch_absent) X(fetch_version) X(store_old) X(torn_page) X(changing_bytes) X(overdraft)		\
 	X(overdraft_pages) X(ping_flood) X(record_unanswered) X(record_tag) X(record_no) X(record_long) X(answer_unasked)	\
 	X(attach_twice) X(attach_fetch_lane) X(map_unasked) X(map_endless) X(map_unknown_donor) X(map_invalid) X(map_dead)	\
-	X(map_extent) X(steal) X(detach_epoch) X(detach_early) X(slots_huge) X(offer_small) X(offer_unsealed) X(offer_orders)	\
+	X(map_extent) X(steal) X(clone) X(detach_epoch) X(detach_early) X(slots_huge) X(offer_small) X(offer_unsealed) X(offer_orders)	\
 	X(offer_garbage) X(offer_storm) X(noise) X(garbage)
 
 static const struct {

@@ -132,6 +132,28 @@ def donor_killed_reads():
 
 
 @test
+def donor_lost_one_copy():
+    """The only copy dies with its donor: those pages fail, no other bytes come in their place, all others are right."""
+    with World(donors=2, guests={"g0": {"quota": "16M", "replicas": 1}}, extent="256K") as world:
+        guest = world.guest("g0", "--deadline", "3000")
+        guest.ask("fill 0 4096 1")
+        world.servers[0].kill()
+        world.servers[0].start()
+        good = bad = 0
+        for first in range(0, 4096, 64):
+            answer = guest.ask_raw(f"verify {first} 64 1")
+            check("wrong bytes" not in answer, answer)
+            good += answer.startswith("ok")
+            bad += answer.startswith("error")
+            if bad >= 3 and good:
+                break
+        check(good and bad, f"extents read: {good} good, {bad} failed")
+        # What is lost is lost; what is stored anew is good.
+        guest.ask("fill 0 4096 2")
+        guest.ask("verify 0 4096 2")
+
+
+@test
 def donor_away_one_copy():
     """The only copy's donor is cut off and comes back: requests wait for it, nothing fails."""
     with World(donors=1, guests={"g0": {"quota": "16M", "replicas": 1}}) as world:
@@ -186,6 +208,59 @@ def suspended_and_resumed():
             moved(guest)
             guest.ask("resume")
         moved(guest)
+        finish(guest)
+
+
+def whole(world, donors):
+    """All donors are there, and every extent has all its copies."""
+    status = world.relay.ask("status")
+    return status["attached"] == 1 and status["donors_up"] == donors and status["degraded_extents"] == 0
+
+
+def dropped(world):
+    return world.relay.counters()["donor_losses"]
+
+
+@test
+def donors_killed_one_after_the_other():
+    """Donors killed one after the other, each after the copies were rebuilt: as many failures as wanted are survived."""
+    rng = random.Random(seed())
+    with World(donors=3, guests={"g0": {"quota": "16M", "replicas": 2}}, extent="256K", connect_retry="50ms") as world:
+        guest = world.guest()
+        load(guest, rng.randrange(1 << 30))
+        for _ in range(ROUNDS):
+            moved(guest)
+            losses = dropped(world)
+            victim = rng.choice(world.servers)
+            victim.kill()
+            until(lambda: dropped(world) > losses, "the relay notices")
+            if rng.random() < 0.5:
+                until(lambda: whole(world, 2), "copies are rebuilt on the two that are left")
+            victim.start()
+            until(lambda: whole(world, 3), "copies are rebuilt")
+        stat = finish(guest)
+        check(stat["longest_us"] < 1000000 * SLOW, f"longest stall {stat['longest_us']} us")
+        equal(world.relay.counters()["extents_lost"], 0, "extents lost")
+
+
+@test
+def relay_killed_while_repairing():
+    """The relay killed while copies are rebuilt: its successor goes on from the guest's map."""
+    rng = random.Random(seed())
+    with World(donors=3, guests={"g0": {"quota": "16M", "replicas": 2}}, extent="256K", connect_retry="50ms") as world:
+        guest = world.guest()
+        load(guest, rng.randrange(1 << 30))
+        for _ in range(ROUNDS // 2):
+            moved(guest)
+            losses = dropped(world)
+            victim = rng.choice(world.servers)
+            victim.kill()
+            until(lambda: dropped(world) > losses, "the relay notices")
+            victim.start()
+            time.sleep(rng.random() * 0.1)
+            world.relay.kill()
+            world.relay.start()
+            until(lambda: whole(world, 3), "copies are rebuilt")
         finish(guest)
 
 
