@@ -34,7 +34,7 @@ struct end {
 };
 
 struct channel {
-	struct memx_vchan_page page;
+	struct memx_vchan_page *page;
 	u8 *left, *right;
 	struct end server, client;
 };
@@ -174,13 +174,15 @@ static void stress(u32 left_order, u32 right_order, u32 frame_max, u64 up, u64 d
 	pthread_t threads[2];
 
 	assert_non_null(c);
+	c->page = calloc(1, sizeof(*c->page));
+	assert_non_null(c->page);
 	c->left = malloc(left);
 	c->right = malloc(right);
 	assert_true(c->left && c->right);
-	memx_vring_reset_shared(&c->page, (u16)left_order, (u16)right_order);
-	c->page.left.cons = c->page.left.prod = c->page.right.cons = c->page.right.prod = index;
-	memx_vring_init(&c->server.ring, &c->page, true, c->left, left, c->right, right);
-	memx_vring_init(&c->client.ring, &c->page, false, c->left, left, c->right, right);
+	memx_vring_reset_shared(c->page, (u16)left_order, (u16)right_order);
+	c->page->left.cons = c->page->left.prod = c->page->right.cons = c->page->right.prod = index;
+	memx_vring_init(&c->server.ring, c->page, true, c->left, left, c->right, right);
+	memx_vring_init(&c->client.ring, c->page, false, c->left, left, c->right, right);
 	c->server.told = c->client.tell = eventfd(0, EFD_CLOEXEC);
 	c->client.told = c->server.tell = eventfd(0, EFD_CLOEXEC);
 	c->server.seed = 88172645463325252ULL + frame_max;
@@ -205,6 +207,7 @@ static void stress(u32 left_order, u32 right_order, u32 frame_max, u64 up, u64 d
 	close(c->client.told);
 	free(c->left);
 	free(c->right);
+	free(c->page);
 	free(c);
 }
 

@@ -15,7 +15,7 @@
 enum { LEFT = 1024, RIGHT = 4096 };
 
 struct pair {
-	struct memx_vchan_page page;
+	struct memx_vchan_page *page;
 	u8 left[LEFT], right[RIGHT];
 	struct memx_vring server, client;
 };
@@ -26,38 +26,46 @@ static int set_up(void **state)
 
 	if (!p)
 		return -1;
-	memx_vring_reset_shared(&p->page, 10, 12);
-	memx_vring_init(&p->server, &p->page, true, p->left, LEFT, p->right, RIGHT);
-	memx_vring_init(&p->client, &p->page, false, p->left, LEFT, p->right, RIGHT);
+	p->page = calloc(1, sizeof(*p->page));
+	if (!p->page) {
+		free(p);
+		return -1;
+	}
+	memx_vring_reset_shared(p->page, 10, 12);
+	memx_vring_init(&p->server, p->page, true, p->left, LEFT, p->right, RIGHT);
+	memx_vring_init(&p->client, p->page, false, p->left, LEFT, p->right, RIGHT);
 	*state = p;
 	return 0;
 }
 
 static int tear_down(void **state)
 {
-	free(*state);
+	struct pair *p = *state;
+
+	free(p->page);
+	free(p);
 	return 0;
 }
 
 /* Starts both ends again with indices that are about to wrap. */
 static void start_at(struct pair *p, u32 index)
 {
-	p->page.left.cons = p->page.left.prod = p->page.right.cons = p->page.right.prod = index;
-	memx_vring_init(&p->server, &p->page, true, p->left, LEFT, p->right, RIGHT);
-	memx_vring_init(&p->client, &p->page, false, p->left, LEFT, p->right, RIGHT);
+	p->page->left.cons = p->page->left.prod = p->page->right.cons = p->page->right.prod = index;
+	memx_vring_init(&p->server, p->page, true, p->left, LEFT, p->right, RIGHT);
+	memx_vring_init(&p->client, p->page, false, p->left, LEFT, p->right, RIGHT);
 }
 
 static void an_offer_looks_as_libxenvchan_expects(void **state)
 {
 	struct pair *p = *state;
 
-	assert_int_equal(p->page.left_order, 10);
-	assert_int_equal(p->page.right_order, 12);
-	assert_int_equal(p->page.cli_live, 2);
-	assert_int_equal(p->page.srv_live, 1);
-	assert_int_equal(p->page.cli_notify, MEMX_VCHAN_WRITE);
-	assert_int_equal(p->page.srv_notify, 0);
-	assert_int_equal(p->page.left.prod | p->page.left.cons | p->page.right.prod | p->page.right.cons, 0);
+	assert_int_equal(p->page->left_order, 10);
+	assert_int_equal(p->page->right_order, 12);
+	assert_int_equal(p->page->cli_live, 2);
+	assert_int_equal(p->page->srv_live, 1);
+	assert_int_equal(p->page->cli_notify, MEMX_VCHAN_WRITE);
+	assert_int_equal(p->page->srv_notify, 0);
+	assert_int_equal(p->page->left.prod | p->page->left.cons | p->page->right.prod | p->page->right.cons, 0);
 }
 
 static void the_server_sends_right_and_the_client_left(void **state)
@@ -66,11 +74,11 @@ static void the_server_sends_right_and_the_client_left(void **state)
 
 	memx_vring_put(&p->server, 0, "request", 8);
 	memx_vring_publish(&p->server, 8);
-	assert_int_equal(p->page.right.prod, 8);
+	assert_int_equal(p->page->right.prod, 8);
 	assert_string_equal((char *)p->right, "request");
 	memx_vring_put(&p->client, 0, "reply", 6);
 	memx_vring_publish(&p->client, 6);
-	assert_int_equal(p->page.left.prod, 6);
+	assert_int_equal(p->page->left.prod, 6);
 	assert_string_equal((char *)p->left, "reply");
 	assert_int_equal(memx_vring_avail(&p->client), 8);
 	assert_int_equal(memx_vring_avail(&p->server), 6);
@@ -143,9 +151,9 @@ static void a_producer_that_claims_too_much_breaks_receiving(void **state)
 {
 	struct pair *p = *state;
 
-	p->page.left.prod = LEFT + 1;
+	p->page->left.prod = LEFT + 1;
 	assert_int_equal(memx_vring_avail(&p->server), -EPROTO);
-	p->page.left.prod = 0;
+	p->page->left.prod = 0;
 	assert_int_equal(memx_vring_avail(&p->server), -EPROTO);	/* for good */
 	assert_int_equal(memx_vring_space(&p->server), RIGHT);		/* the other direction is not judged by it */
 }
@@ -154,10 +162,10 @@ static void a_producer_that_runs_backwards_breaks_receiving(void **state)
 {
 	struct pair *p = *state;
 
-	p->page.left.prod = 100;
+	p->page->left.prod = 100;
 	assert_int_equal(memx_vring_avail(&p->server), 100);
 	memx_vring_consume(&p->server, 100);
-	p->page.left.prod = 99;
+	p->page->left.prod = 99;
 	assert_int_equal(memx_vring_avail(&p->server), -EPROTO);
 }
 
@@ -165,9 +173,9 @@ static void a_consumer_that_overtakes_breaks_sending(void **state)
 {
 	struct pair *p = *state;
 
-	p->page.right.cons = 1;				/* of nothing that was sent */
+	p->page->right.cons = 1;				/* of nothing that was sent */
 	assert_int_equal(memx_vring_space(&p->server), -EPROTO);
-	p->page.right.cons = 0;
+	p->page->right.cons = 0;
 	assert_int_equal(memx_vring_space(&p->server), -EPROTO);
 	assert_int_equal(memx_vring_avail(&p->server), 0);
 }
@@ -177,9 +185,9 @@ static void a_consumer_that_runs_backwards_breaks_sending(void **state)
 	struct pair *p = *state;
 
 	start_at(p, 5);
-	p->page.right.cons = 4;				/* 1 byte used: could be true ... */
+	p->page->right.cons = 4;				/* 1 byte used: could be true ... */
 	assert_int_equal(memx_vring_space(&p->server), RIGHT - 1);
-	p->page.right.cons = 5 - RIGHT - 1;		/* ... this could not */
+	p->page->right.cons = 5 - RIGHT - 1;		/* ... this could not */
 	assert_int_equal(memx_vring_space(&p->server), -EPROTO);
 }
 
@@ -188,27 +196,27 @@ static void our_own_indices_are_never_read_back(void **state)
 	struct pair *p = *state;
 	u8 byte;
 
-	p->page.left.prod = 3;
+	p->page->left.prod = 3;
 	p->left[0] = 11;
-	p->page.left.cons = 0x12345678;			/* the peer scribbles over what is ours */
-	p->page.right.prod = 0x87654321;
+	p->page->left.cons = 0x12345678;			/* the peer scribbles over what is ours */
+	p->page->right.prod = 0x87654321;
 	assert_int_equal(memx_vring_avail(&p->server), 3);
 	memx_vring_peek(&p->server, 0, &byte, 1);
 	assert_int_equal(byte, 11);
 	memx_vring_consume(&p->server, 1);
-	assert_int_equal(p->page.left.cons, 1);
+	assert_int_equal(p->page->left.cons, 1);
 	assert_int_equal(memx_vring_space(&p->server), RIGHT);
 	memx_vring_publish(&p->server, 2);
-	assert_int_equal(p->page.right.prod, 2);
+	assert_int_equal(p->page->right.prod, 2);
 }
 
 static void sizes_in_the_shared_page_are_never_believed(void **state)
 {
 	struct pair *p = *state;
 
-	p->page.left_order = 31;
-	p->page.right_order = 31;
-	p->page.left.prod = LEFT + 1;
+	p->page->left_order = 31;
+	p->page->right_order = 31;
+	p->page->left.prod = LEFT + 1;
 	assert_int_equal(memx_vring_space(&p->server), RIGHT);
 	assert_int_equal(memx_vring_avail(&p->server), -EPROTO);
 }
@@ -225,8 +233,8 @@ static void random_indices_never_offer_more_than_the_ring(void **state)
 		seed = seed * 1664525 + 1013904223;
 		start_at(p, seed);
 		seed = seed * 1664525 + 1013904223;
-		p->page.left.prod = i & 1 ? seed : p->page.left.cons + (seed >> 20);
-		p->page.right.cons = i & 2 ? seed : p->page.right.prod - (seed >> 18);
+		p->page->left.prod = i & 1 ? seed : p->page->left.cons + (seed >> 20);
+		p->page->right.cons = i & 2 ? seed : p->page->right.prod - (seed >> 18);
 		n = memx_vring_avail(&p->server);
 		assert_true(n == -EPROTO || (n >= 0 && n <= LEFT));
 		if (n > 0)
@@ -244,12 +252,12 @@ static void a_wish_is_served_once(void **state)
 {
 	struct pair *p = *state;
 
-	p->page.cli_notify = 0;
+	p->page->cli_notify = 0;
 	assert_false(memx_vring_publish(&p->client, 0));
 	memx_vring_want(&p->server, MEMX_VCHAN_WRITE);
-	assert_int_equal(p->page.cli_notify, MEMX_VCHAN_WRITE);
+	assert_int_equal(p->page->cli_notify, MEMX_VCHAN_WRITE);
 	assert_true(memx_vring_publish(&p->client, 1));
-	assert_int_equal(p->page.cli_notify, 0);
+	assert_int_equal(p->page->cli_notify, 0);
 	assert_false(memx_vring_publish(&p->client, 1));
 }
 
@@ -266,23 +274,23 @@ static void wishes_for_data_and_for_room_are_kept_apart(void **state)
 	struct pair *p = *state;
 
 	memx_vring_want(&p->client, MEMX_VCHAN_READ);
-	assert_int_equal(p->page.srv_notify, MEMX_VCHAN_READ);
+	assert_int_equal(p->page->srv_notify, MEMX_VCHAN_READ);
 	assert_false(memx_vring_publish(&p->server, 1));	/* it asked for room, not for data */
-	assert_int_equal(p->page.srv_notify, MEMX_VCHAN_READ);
-	p->page.left.prod = 1;
+	assert_int_equal(p->page->srv_notify, MEMX_VCHAN_READ);
+	p->page->left.prod = 1;
 	assert_true(memx_vring_consume(&p->server, 1));
-	assert_int_equal(p->page.srv_notify, 0);
+	assert_int_equal(p->page->srv_notify, 0);
 }
 
 static void foreign_bits_of_the_notify_byte_are_left_alone(void **state)
 {
 	struct pair *p = *state;
 
-	p->page.srv_notify = 0xf0 | MEMX_VCHAN_WRITE;
+	p->page->srv_notify = 0xf0 | MEMX_VCHAN_WRITE;
 	assert_true(memx_vring_publish(&p->server, 1));
-	assert_int_equal(p->page.srv_notify, 0xf0);
+	assert_int_equal(p->page->srv_notify, 0xf0);
 	memx_vring_want(&p->server, MEMX_VCHAN_READ);
-	assert_int_equal(p->page.cli_notify, MEMX_VCHAN_WRITE | MEMX_VCHAN_READ);
+	assert_int_equal(p->page->cli_notify, MEMX_VCHAN_WRITE | MEMX_VCHAN_READ);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
