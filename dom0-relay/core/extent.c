@@ -262,15 +262,30 @@ static void ensure_reserved(struct session *s, struct core_donor *d)
 	fence_reserve(s, d, want, NULL);
 }
 
+/* Donors that had a copy and lost it: not the first choice for the next one. */
+static u64 failed_here(const struct extent *x)
+{
+	u64 mask = 0;
+	u8 i;
+
+	for (i = 0; i < x->cur.n; i++)
+		if (x->cur.r[i].bad && x->cur.r[i].donor)
+			mask |= bit64(x->cur.r[i].donor->index);
+	return mask;
+}
+
 /* Copies that are missing. @state: of the new ones. */
 static void add_copies(struct extent *x, struct placement *p, u8 state)
 {
 	struct session *s = x->s;
+	u64 failed = failed_here(x);
 
 	while (copies(p) < s->replicas) {
-		struct core_donor *d = make_room(x, p) ? place_choose(x, p, x->refused) : NULL;
+		struct core_donor *d = make_room(x, p) ? place_choose(x, p, x->refused | failed) : NULL;
 		int i;
 
+		if (!d && failed && p->n < MEMX_MAX_REPLICAS)
+			d = place_choose(x, p, x->refused);
 		if (!d) {
 			if (p->n && !x->no_room) {
 				x->no_room = true;
@@ -337,7 +352,7 @@ static bool same_replicas(const struct placement *a, const struct placement *b)
 		return false;
 	for (i = 0; i < a->n; i++)
 		if (memcmp(a->r[i].id, b->r[i].id, 16) || a->r[i].state != b->r[i].state ||
-		    a->r[i].instance != b->r[i].instance)
+		    a->r[i].instance != b->r[i].instance || a->r[i].bad != b->r[i].bad)
 			return false;
 	return true;
 }
@@ -431,6 +446,14 @@ static int place_done(struct dop *dop, u32 status, const struct memx_head *head,
 	return 0;
 }
 
+/* Did the record in effect already count on this copy? @k: its donor's place there. */
+static bool held_before(const struct extent *x, int k, const struct replica *r)
+{
+	const struct replica *c = k < 0 ? NULL : &x->cur.r[k];
+
+	return c && takes_writes(c) && c->instance == r->instance && !c->bad;
+}
+
 static void place_send(struct extent *x, const struct replica *r, const struct memx_record *rec)
 {
 	struct session *s = x->s;
@@ -438,7 +461,7 @@ static void place_send(struct extent *x, const struct replica *r, const struct m
 	struct memx_place place = { .session = memx_put_le32(s->sd[r->donor->index].handle), .record = *rec };
 	int i = placement_find(&x->cur, r->donor);
 
-	if (i < 0 || !takes_writes(&x->cur.r[i]) || x->cur.r[i].instance != r->instance) {
+	if (!held_before(x, i, r)) {
 		place.flags = memx_put_le32(MEMX_PLACE_CREATE);
 		x->touched |= bit64(r->donor->index);
 	}
@@ -535,7 +558,7 @@ static void forget_done(struct extent *x)
 		struct replica *r = &x->next.r[i];
 
 		k = placement_find(&x->cur, r->donor);
-		if (r->donor && takes_writes(r) && (k < 0 || !takes_writes(&x->cur.r[k]) || x->cur.r[k].instance != r->instance))
+		if (r->donor && takes_writes(r) && !held_before(x, k, r))
 			joined |= bit64(r->donor->index);
 	}
 	list_for_each(pos, &x->writes)
@@ -564,10 +587,7 @@ void extent_record_acked(struct extent *x)
 		s->placed++;
 		core->count.extents_placed++;
 	}
-	for (i = 0; i < x->next.n; i++) {	/* a replica that turned bad while the guest was asked stays so */
-		k = x->next.r[i].donor ? placement_find(&x->cur, x->next.r[i].donor) : -1;
-		if (k >= 0 && x->cur.r[k].bad)
-			x->next.r[i].bad = true;
+	for (i = 0; i < x->next.n; i++) {
 		x->next.r[i].seen = true;	/* its donor has just said so; a listing that began before may not */
 	}
 	forget_done(x);

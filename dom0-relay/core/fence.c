@@ -146,6 +146,7 @@ static struct replica *replica_of(struct extent *x, const struct core_donor *d)
 static void listing_end(struct session *s, struct core_donor *d)
 {
 	u32 i;
+	int k;
 
 	for (i = 0; i < s->extents; i++) {
 		struct replica *r = replica_of(&s->extent[i], d);
@@ -155,6 +156,9 @@ static void listing_end(struct session *s, struct core_donor *d)
 		if (!r->bad && r->state != MEMX_R_STALE)
 			core_say(s->core, CORE_LOG_WARN, "replica-missing", "guest=%s extent=%u donor=%s", s->name, i, d->name);
 		r->bad = true;
+		k = placement_find(&s->extent[i].next, d);
+		if (k >= 0)
+			s->extent[i].next.r[k].bad = true;
 	}
 	fence_ready(s, d);
 }

@@ -208,7 +208,7 @@ static void heal(struct world *w)
 
 	for (i = 0; i < w->donors; i++)
 		w->donor[i].hung = false;
-	for (turn = 0; turn < 400; turn++) {
+	for (turn = 0; turn < 800; turn++) {
 		for (i = 0; i < w->guests; i++) {
 			struct wguest *g = &w->guest[i];
 
@@ -246,11 +246,17 @@ static void read_back(struct world *w, struct wguest *g, bool lenient)
 	}
 }
 
+/* With a liar, the honest ones must not be suspected for what this world's random clock does to them: that were two failures. */
+static void patient(struct core_config *cfg)
+{
+	cfg->donor_timeout_ns = 12000 * MS;
+}
+
 static void run_one(const struct regime *r, u64 seed, struct core_counters *sum)
 {
 	u64 mix = seed * 0x9e3779b97f4a7c15ULL;
 	u32 donors = r->donors_min + (u32)(mix >> 40) % 3, step, i, dice, guests = 1 + (u32)(mix >> 50) % 2;
-	struct world *w = world_new(seed, donors, r->full ? 2 + 2 * guests : 24, NULL);
+	struct world *w = world_new(seed, donors, r->full ? 2 + 2 * guests : 24, r->liar ? patient : NULL);
 	struct core_counters c;
 
 	if (r->liar)
