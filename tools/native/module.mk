@@ -14,7 +14,7 @@ memx-guest_NOINSTALL := y
 
 # What tests set against a relay: a guest that keeps no rule.
 PROGRAMS += memx-hostile
-memx-hostile_SRCS := tools/native/hostile.c
+memx-hostile_SRCS := $(addprefix tools/native/,hostile.c tricks-frames.c tricks-session.c)
 memx-hostile_LIBS := memx-user
 memx-hostile_PKGS := jansson libxxhash inih
 memx-hostile_NOINSTALL := y
