@@ -19,3 +19,9 @@ xen-vchan-pvh-6.12_CMD := guest/tests/test-vchan.py 6.12 pvh pages_through_libxe
 xen-vchan-pv-6.1_DEPS := module-6.1
 xen-vchan-pvh-6.12_DEPS := module-6.12
 $(foreach t,xen-vchan-pv-6.1 xen-vchan-pvh-6.12,$(eval $(t)_PROGS := vchan-client memx-pages)$(eval $(t)_TIMEOUT := 1200))
+
+# The module over suspend, restore and checkpoint, with the real relay and donors.
+TESTS_XEN += xen-suspend-pv-6.1
+xen-suspend-pv-6.1_CMD := guest/tests/test-suspend.py 6.1 pv
+xen-suspend-pv-6.1_PROGS := memx-dom0-relay memx-server memxctl memx-pages
+xen-suspend-pv-6.1_TIMEOUT := 900
