@@ -8,6 +8,7 @@ PLAN = re.compile(r"^1\.\.(\d+)\b")
 POINT = re.compile(r"^(not ok|ok)\b(?:\s+(\d+))?(?:\s+-)?\s*(.*?)\s*$")
 ENDING = re.compile(r"^# run-suite: (.+) seconds=([\d.]+)$")
 SKIP = re.compile(r"#\s*skip\b", re.IGNORECASE)
+TOTALS = re.compile(r"^# \S+: pass:\d+ fail:\d+ skip:\d+ total:(\d+)$")
 BAIL = re.compile(r"^Bail out!\s*(.*)$")
 
 
@@ -52,6 +53,10 @@ class Tally:
             if found:
                 ending = found[1]
                 continue
+            totals = TOTALS.match(text)
+            if totals and indent < stack[-1].indent and stack[-1].planned is None:
+                # KUnit gives the cases of a test with parameters no plan, but counts them afterwards.
+                stack[-1].planned = int(totals[1])
             plan, point, bail = PLAN.match(text), POINT.match(text), BAIL.match(text)
             if bail:
                 self.fail(f"bailed out: {bail[1]}")

@@ -38,6 +38,12 @@ CASES = {
                                  "1 passed, 1 failed", 1),
     "KTAP parameters": ("1..1\n    1..1\n        ok 1 p1\n        ok 2 p2\n        1..2\n    ok 1 case\nok 1 s" + END,
                         "2 passed, 0 failed", 0),
+    "KUnit parameters": ("1..1\n    1..1\n        ok 1 p1\n        ok 2 p2\n    # case: pass:2 fail:0 skip:0 total:2\n"
+                         "    ok 1 case\nok 1 s" + END, "2 passed, 0 failed", 0),
+    "KUnit parameters missing": ("1..1\n    1..1\n        ok 1 p1\n    # case: pass:2 fail:0 skip:0 total:2\n"
+                                 "    ok 1 case\nok 1 s" + END, "1 passed, 1 failed", 1),
+    "KUnit parameters uncounted": ("1..1\n    1..1\n        ok 1 p1\n    ok 1 case\nok 1 s" + END,
+                                   "1 passed, 1 failed", 1),
     "KTAP group fails alone": ("1..1\n    1..1\n    ok 1 a\nnot ok 1 s" + END, "1 passed, 1 failed", 1),
     "KTAP subtests missing": ("1..1\n    1..2\n    ok 1 a\nok 1 s" + END, "1 passed, 1 failed", 1),
     "KTAP two suites": ("1..1\n    1..1\n    ok 1 a\nok 1 s\n1..1\n    1..1\n    not ok 1 b\nnot ok 1 t" + END,
