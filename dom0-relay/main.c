@@ -120,14 +120,6 @@ static void reload(struct relay *r)
 	r->conf = conf;
 	set_level(r);
 	worker_reconfigure(r->worker, conf);
-	for (u32 i = 0; i < conf->guest_count; i++) {
-		struct core_guest_conf guest;
-
-		if (conf->guests[i].by_uuid) {
-			relay_conf_identity(&conf->guests[i], 0, "", conf->guests[i].uuid, &guest);
-			core_guest_conf_changed(r->worker->core, &guest, worker_now(r->worker));
-		}
-	}
 	if (r->xen)
 		xen_edge_reconfigure(r->xen, conf);
 	sd_notify(0, "READY=1");
@@ -164,6 +156,8 @@ static void on_signal(void *arg, int sig)
 	memx_notice("draining", "signal=%d", sig);
 	sd_notify(0, "STOPPING=1\nSTATUS=finishing what is under way");
 	r->worker->draining = true;
+	if (r->xen)
+		xen_edge_drain(r->xen);
 	core_drain(r->worker->core, memx_now());
 	drain_due(&r->drained, memx_now());
 }

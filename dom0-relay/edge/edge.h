@@ -77,6 +77,7 @@ void link_gone(struct edge_link *link, const char *reason);
 void links_turn(struct worker *w, bool fetch);		/* reads the lanes that are ready */
 void links_flush(struct worker *w);
 void links_free(struct worker *w, const char *reason);
+void links_reconfigure(struct worker *w, const struct relay_conf *conf);
 int link_send(struct edge_link *link, unsigned int lane, const struct memx_hdr *hdr, const struct core_seg *segs,
 	      unsigned int nsegs);
 void link_close(struct edge_link *link, const char *reason);
@@ -103,6 +104,7 @@ struct xen_edge;
 /* NULL: @why says what is missing. */
 struct xen_edge *xen_edge_new(struct worker *w, struct relay_conf *conf, char why[160]);
 void xen_edge_reconfigure(struct xen_edge *edge, struct relay_conf *conf);	/* looks at all domains again */
+void xen_edge_drain(struct xen_edge *edge);					/* connects nobody from now on */
 void xen_edge_free(struct xen_edge *edge);					/* links have ended before */
 
 /* ---- control.c ---------------------------------------------------------------------------------------------------------- */

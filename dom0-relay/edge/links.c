@@ -39,7 +39,7 @@ struct edge_link {
 	struct worker *worker;
 	struct core_link *core;		/* NULL: ended there */
 	struct link_owner *owner;
-	char name[CORE_NAME_LEN];
+	struct core_guest_conf conf;
 	char reason[160];		/* why it is being closed; "" it is not */
 	unsigned int lanes, greeted;
 	struct memx_timer again;	/* a lane was not read to its end */
@@ -301,7 +301,26 @@ void links_flush(struct worker *w)
 	}
 }
 
-/* ---- the beginning ---- */
+/* ---- the beginning, and changes ---- */
+
+void links_reconfigure(struct worker *w, const struct relay_conf *conf)
+{
+	struct edge_link *link;
+
+	for (link = w->links; link; link = link->next) {
+		const struct conf_guest *allowed = relay_conf_guest(conf, link->conf.name, link->conf.vm);
+		struct core_guest_conf guest;
+
+		if (!allowed) {
+			memx_notice("guest-disallowed", "name=%s domid=%u effect=\"served until its channel ends\"",
+				    memx_quoted(link->conf.name), link->conf.domid);
+			continue;
+		}
+		relay_conf_identity(allowed, link->conf.domid, link->conf.name, link->conf.vm, &guest);
+		link->conf = guest;
+		core_guest_conf_changed(w->core, &guest, worker_now(w));
+	}
+}
 
 struct edge_link *link_up(struct worker *w, const struct core_guest_conf *conf, u64 offer, struct memx_chan **chans,
 			  unsigned int lanes, struct link_owner *owner)
@@ -317,7 +336,7 @@ struct edge_link *link_up(struct worker *w, const struct core_guest_conf *conf, 
 	link->worker = w;
 	link->owner = owner;
 	link->lanes = lanes;
-	snprintf(link->name, sizeof(link->name), "%s", conf->name);
+	link->conf = *conf;
 	for (unsigned int i = 0; i < lanes; i++) {
 		link->lane[i] = (struct lane){
 			.watch = MEMX_WATCH_INIT, .link = link, .chan = chans[i], .index = i, .ready = true,

@@ -137,6 +137,7 @@ void worker_reconfigure(struct worker *w, struct relay_conf *conf)
 	core_reconfigure(w->core, &conf->core, worker_now(w));
 	if (donors_reconfigure(w, conf))
 		memx_err("reconfigure-failed", "reason=\"out of memory\"");
+	links_reconfigure(w, conf);
 	relay_conf_put(old);
 	worker_turn(w);
 }

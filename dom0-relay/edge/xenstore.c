@@ -97,6 +97,7 @@ struct xen_edge {
 	struct relay_conf *conf_new;	/* to be taken over; NULL: none */
 	bool stop;
 	int wake;
+	atomic_bool draining;
 
 	/* XenStore thread */
 	struct xs_handle *xs;
@@ -394,7 +395,7 @@ static void look(struct xen_edge *e, struct domain *d)
 	value = read_memx(e, d, "state");
 	offered = value && !strcmp(value, "offered");
 	free(value);
-	if (!offered || d->linked || !read_nonce(e, d, &offer) || offer == d->offer)
+	if (!offered || d->linked || atomic_load(&e->draining) || !read_nonce(e, d, &offer) || offer == d->offer)
 		return;
 	if (!read_identity(e, d, d->name, d->uuid)) {
 		memx_log_limited(MEMX_LOG_WARNING, "guest-unknown", "domid=%u reason=\"no UUID in XenStore\"", d->domid);
@@ -586,6 +587,10 @@ static void *xen_thread(void *arg)
 	for (;;) {
 		if (poll(p, 2, timeout) < 0 && errno != EINTR)
 			break;
+		if (p[0].revents & (POLLERR | POLLHUP | POLLNVAL)) {
+			memx_err("xenstore-lost", "effect=\"attached guests are served on, new ones not until the relay is restarted\"");
+			p[0].fd = -1;
+		}
 		if (p[1].revents && read(e->wake, &count, sizeof(count)) < 0 && errno != EAGAIN)
 			break;
 		take_watches(e);
@@ -672,6 +677,11 @@ void xen_edge_reconfigure(struct xen_edge *e, struct relay_conf *conf)
 	e->conf_new = relay_conf_get(conf);
 	pthread_mutex_unlock(&e->lock);
 	wake(e);
+}
+
+void xen_edge_drain(struct xen_edge *e)
+{
+	atomic_store(&e->draining, true);
 }
 
 void xen_edge_free(struct xen_edge *e)

@@ -72,6 +72,24 @@ def quota_is_the_limit():
         check(answer.startswith("ok slots=2048") or answer.startswith("status"), answer)
 
 
+def quota_changes_with_the_configuration():
+    """A guest that was refused for its size is let in once its quota is raised, over the channel that it has."""
+    with cluster(quota="8M") as c:
+        guest = c.guest()
+        check(guest.offer().startswith("ok"), "offer")
+        first = guest.say("attach 2048")
+        check(first.startswith("ok slots=2048"), first)
+        c.configure(quota="16M")
+        c.relay_process.signal(signal.SIGHUP)
+        until(lambda: c.ctl("guests")[0]["quota_pages"] == 4096, "the quota of the connected guest")
+        c.configure(guests=())
+        c.relay_process.signal(signal.SIGHUP)
+        until(lambda: "guest-disallowed" in c.relay_process.log(), "the guest is no longer allowed")
+        guest.io("store 0 100 1")
+        guest.io("fetch 0 100")
+        equal(guest.offer(), "refused not allowed by the relay's configuration", "its next offer")
+
+
 def two_guests_do_not_mix():
     with cluster(guests=("g1", "g2")) as c:
         one, two = c.guest("g1"), c.guest("g2")
@@ -315,7 +333,8 @@ def no_donor_yet():
 
 
 sys.exit(run([
-    pages_come_back, one_copy, more_lanes, quota_is_the_limit, two_guests_do_not_mix, unknown_guest_is_refused, guest_by_uuid,
+    pages_come_back, one_copy, more_lanes, quota_is_the_limit, quota_changes_with_the_configuration,
+    two_guests_do_not_mix, unknown_guest_is_refused, guest_by_uuid,
     relay_killed, relay_killed_under_way, relay_drains_and_restarts, ends_of_a_guest, session_freed_by_the_admin, donor_killed, repair_is_shown_and_ends, donor_is_drained,
     donor_comes_back, bad_guests_lose_their_channel_alone, partial_frame_harms_nobody, offers_without_end, no_donor_yet,
 ]))
