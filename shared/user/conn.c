@@ -18,7 +18,7 @@ enum {
 	IN_SIZE = 32768,		/* read ahead of the frame at hand */
 	CHUNK_SIZE = 65536 - 64,
 	MAX_SPARES = 4,
-	READ_BUDGET = 256 << 10,		/* bytes per round, so that one peer does not keep the others waiting */
+	READ_BUDGET = 256 << 10,	/* bytes per round, so that one peer does not keep the others waiting */
 	IOV_BATCH = 128,
 };
 
