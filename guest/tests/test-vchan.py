@@ -23,8 +23,8 @@ LOADS = 100
 # number, and what the module is expected to count of each.
 TRICKS = [
     [("bad-magic", 20, "violations"), ("huge", 60, "violations"), ("unknown-tag", 100, "violations"),
-     ("wrong-epoch", 140, "violations"), ("second-hello", 8, "violations"), ("wrong-nonce", 11, "violations"),
-     ("grant-nonsense", 4, "violations")],
+     ("wrong-epoch", 140, "violations"), ("second-hello", 6, "violations"), ("wrong-nonce", 10, "violations"),
+     ("grant-nonsense", 2, "violations")],
     [("twice", 20, "violations"), ("index-far", 60, "violations"), ("index-back", 100, "violations"),
      ("cons-far", 140, "violations"), ("other-slot", 30, "violations"), ("truncated", 60, "violations")],
     [("corrupt", 5, "corrupt"), ("absent", 20, "retries"), ("leave", 60, "lost")],
