@@ -457,7 +457,10 @@ static void step_fence(struct session *s)
 	ask_reservations(s, &a);
 }
 
-/* Sessions of this guest from before its reboot or the module's reload. */
+/*
+ * Sessions that this very domain attached before: its module was loaded anew. Those of another domain of the same UUID are not
+ * touched: it may be a copy that lives, or a saved image that will want its pages again. A domain's end frees its own.
+ */
 static void replace_others(struct session *s)
 {
 	struct list *pos;
@@ -466,7 +469,8 @@ again:
 	list_for_each(pos, &s->core->sessions) {
 		struct session *old = list_entry(pos, struct session, in_core);
 
-		if (old == s || old->state == SESSION_FREEING || memcmp(old->vm, s->vm, sizeof(s->vm)))
+		if (old == s || old->state == SESSION_FREEING || old->domid != s->domid ||
+		    memcmp(old->vm, s->vm, sizeof(s->vm)))
 			continue;
 		session_free_start(old);
 		goto again;

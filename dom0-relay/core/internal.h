@@ -122,7 +122,7 @@ void dop_free(struct dop *dop);
 void dop_cancel(struct dop *dop);	/* nobody waits for the answer any more */
 struct dop *dop_find(struct relay_core *core, u64 tag);
 
-/* ---- donors (donor.c) --------------------------------------------------------------------------------------------------- */
+/* ---- donors (donor.c, health.c) --------------------------------------------------------------------------------------------------- */
 
 struct core_donor {
 	struct relay_core *core;
@@ -165,6 +165,8 @@ void donor_fail(struct core_donor *d, const char *fmt, ...) __attribute__((forma
 void donor_violation(struct core_donor *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void donor_teardown(struct core_donor *d);
 void donor_pump(struct core_donor *d);
+void donor_maybe_gone(struct core_donor *d);	/* forgets it if it is leaving and nobody needs it */
+void donor_stat(struct core_donor *d);		/* asks how it is */
 void donor_tick(struct core_donor *d);
 bool donor_ok(const struct core_donor *d);	/* serves */
 bool donor_stays(const struct core_donor *d);	/* what lies there may stay there */
@@ -259,6 +261,12 @@ void extent_replica_failed(struct extent *x, struct core_donor *d, u32 status);
 void extent_record_acked(struct extent *x);
 void extent_free_touched(struct extent *x);
 void extent_later(struct extent *x);
+bool replica_takes_writes(const struct replica *r);
+bool replica_away(const struct session *s, const struct replica *r);	/* neither there nor on its way back */
+bool placement_live_usable(const struct session *s, const struct placement *p);
+unsigned int placement_copies(const struct placement *p);
+void extent_count(struct extent *x, int by);
+int change_begin(struct extent *x);
 bool replica_usable(const struct session *s, const struct replica *r);
 bool replica_gone(const struct replica *r);	/* its bytes exist no longer */
 bool extent_wants_copy(const struct extent *x);

@@ -430,7 +430,34 @@ static void domain_gone(void **state)
 	assert_int_equal(pages_at_donors(), 0);
 }
 
-static void reboot_replaces_the_session(void **state)
+/* A saved guest and a fresh boot of the same UUID: the image will want its pages again. */
+static void a_saved_session_outlives_a_fresh_boot(void **state)
+{
+	(void)state;
+	w = world_new(1, 2, 64, NULL);
+	g = wguest_new(w, 256, 2);
+	assert_true(wguest_start(g));
+	fill(g);
+	wguest_hang_up(g);
+	core_guest_gone(w->core, g->conf.vm, g->conf.domid, true, w->now);
+	{
+		struct wguest *fresh = wguest_new(w, 128, 2);
+
+		memcpy(fresh->conf.vm, g->conf.vm, sizeof(g->conf.vm));
+		assert_true(wguest_start(fresh));
+		fill(fresh);
+		assert_int_equal(pages_at_donors(), 512 + 256);
+		wguest_hang_up(fresh);
+		core_guest_gone(w->core, fresh->conf.vm, fresh->conf.domid, false, w->now);
+		world_settle(w);
+	}
+	assert_int_equal(pages_at_donors(), 512);
+	g->conf.domid = 99;		/* restored */
+	assert_true(wguest_start(g));
+	read_all(g);
+}
+
+static void reload_replaces_the_session(void **state)
 {
 	(void)state;
 	w = world_new(1, 2, 64, NULL);
@@ -530,7 +557,7 @@ int main(void)
 		rule(room_to_repair_is_kept), rule(more_copies_than_donors), rule(no_donor_there), rule(relay_killed),
 		rule(unknown_donor_in_the_map), rule(donors_keep_what_the_map_names_and_nothing_else), rule(a_relay_left_behind),
 		rule(an_old_epoch), rule(a_clone_is_superseded), rule(detach_frees_everything), rule(freed_at_donors_that_were_away),
-		rule(domain_gone), rule(reboot_replaces_the_session), rule(freed_by_command), rule(a_donor_is_emptied),
+		rule(domain_gone), rule(reload_replaces_the_session), rule(a_saved_session_outlives_a_fresh_boot), rule(freed_by_command), rule(a_donor_is_emptied),
 		rule(a_donor_is_removed), rule(drained),
 	};
 

@@ -20,7 +20,8 @@
 #include "world.h"
 
 enum {
-	SIM_N		= 4000,
+	SIM_N		= 600,		/* per regime, plainly built */
+	SIM_N_CHECKED	= 100,		/* per regime, under a sanitizer, which takes its time */
 	SIM_STEPS	= 700,
 };
 
@@ -302,9 +303,16 @@ static u64 setting(const char *name, u64 otherwise)
 	return value ? strtoull(value, NULL, 0) : otherwise;
 }
 
+static bool plain(void)
+{
+	const char *variant = getenv("MEMX_VARIANT");
+
+	return variant && !strcmp(variant, "opt");
+}
+
 static void run(const struct regime *r)
 {
-	u64 first = setting("CORE_SIM_SEED", 1), n = setting("CORE_SIM_N", SIM_N / 8), seed;
+	u64 first = setting("CORE_SIM_SEED", 1), n = setting("CORE_SIM_N", plain() ? SIM_N : SIM_N_CHECKED), seed;
 	struct core_counters sum = { 0 };
 
 	for (seed = first; seed < first + n; seed++)

@@ -1,0 +1,469 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * change.c - how an extent gets its next record: proposed from what is true of its replicas, placed at donors, acknowledged by
+ * the guest. internal.h has the states; extent.c decides when a change is wanted.
+ */
+#include "internal.h"
+
+static void change_over(struct extent *x, u8 state)
+{
+	struct session *s = x->s;
+
+	x->state = state;
+	s->changing--;
+	if (!list_empty(&s->later)) {
+		struct extent *y = list_first(&s->later, struct extent, in_later);
+
+		list_del(&y->in_later);
+		extent_review(y);
+	}
+}
+
+/* ---- proposing ------------------------------------------------------------------------------------------------------------- */
+
+enum proposal {
+	PROPOSED,
+	PROPOSE_SAME,		/* nothing to change */
+	PROPOSE_WAIT,		/* somebody who must agree cannot be asked now */
+	PROPOSE_NOSPACE,
+};
+
+static void touch(struct extent *x, const struct replica *r)
+{
+	if (r->donor && r->donor->instance == r->instance)
+		x->touched |= bit64(r->donor->index);
+}
+
+static void leave_out(struct extent *x, struct placement *p, int i)
+{
+	touch(x, &p->r[i]);
+	placement_remove(p, i);
+}
+
+/*
+ * Every live copy is gone, not just away. What is left, syncing or stale, together may still have all or most of the pages, and
+ * a page is good where its version matches: those copies count as the live ones from now on. Said loudly all the same.
+ */
+static void all_lost(struct extent *x, struct placement *p)
+{
+	struct session *s = x->s;
+	int i;
+
+	if (!x->lost) {
+		x->lost = true;
+		s->core->count.extents_lost++;
+		core_say(s->core, CORE_LOG_CRIT, "extent-lost", "guest=%s session=%s extent=%u partial_copies=%u hint=\"every donor "
+			 "that had a live copy lost its memory; reads of pages that no other copy has fail\"", s->name,
+			 hexid(s->id).s, x->index, p->n);
+	}
+	for (i = 0; i < p->n; i++)
+		p->r[i].state = MEMX_R_LIVE;
+}
+
+static void drop_lost(struct extent *x, struct placement *p)
+{
+	struct session *s = x->s;
+	bool had = p->n, one_serves;
+	int i;
+
+	for (i = p->n; i-- > 0;)
+		if (replica_gone(&p->r[i]))
+			leave_out(x, p, i);
+	if (had && !placement_count(p, MEMX_R_LIVE))
+		all_lost(x, p);
+	one_serves = placement_live_usable(s, p);
+	for (i = p->n; i-- > 0;) {
+		struct replica *r = &p->r[i];
+
+		if (!replica_takes_writes(r) || !replica_away(s, r))
+			continue;
+		if (r->state == MEMX_R_SYNCING && placement_count(p, MEMX_R_LIVE))
+			leave_out(x, p, i);
+		else if (one_serves)
+			r->state = MEMX_R_STALE;
+	}
+}
+
+/* A place in the record for one more: a stale copy makes room where the record is full. */
+static bool make_room(struct extent *x, struct placement *p)
+{
+	int i;
+
+	for (i = 0; p->n == MEMX_MAX_REPLICAS && i < p->n; i++)
+		if (p->r[i].state == MEMX_R_STALE)
+			leave_out(x, p, i);
+	return p->n < MEMX_MAX_REPLICAS;
+}
+
+static void ensure_reserved(struct session *s, struct core_donor *d)
+{
+	struct sdonor *sd = &s->sd[d->index];
+	u64 want = (u64)(sd->placed + 1) << s->order;
+	u64 more = 3ULL << s->order;
+
+	if (want <= sd->reserved)
+		return;
+	if (donor_free_pages(d) > want - sd->reserved + more)	/* a few at once: the next will want it too */
+		want += more;
+	fence_reserve(s, d, want, NULL);
+}
+
+/* Donors that had a copy and lost it: not the first choice for the next one. */
+static u64 failed_here(const struct extent *x)
+{
+	u64 mask = 0;
+	u8 i;
+
+	for (i = 0; i < x->cur.n; i++)
+		if (x->cur.r[i].bad && x->cur.r[i].donor)
+			mask |= bit64(x->cur.r[i].donor->index);
+	return mask;
+}
+
+/* Copies that are missing. @state: of the new ones. */
+static void add_copies(struct extent *x, struct placement *p, u8 state)
+{
+	struct session *s = x->s;
+	u64 failed = failed_here(x);
+
+	while (placement_copies(p) < s->replicas) {
+		struct core_donor *d = make_room(x, p) ? place_choose(x, p, x->refused | failed) : NULL;
+		int i;
+
+		if (!d && failed && p->n < MEMX_MAX_REPLICAS)
+			d = place_choose(x, p, x->refused);
+		if (!d) {
+			if (p->n && !x->no_room) {
+				x->no_room = true;
+				s->core->count.no_repair_room++;
+			}
+			return;
+		}
+		i = placement_find(p, d);
+		if (i < 0) {
+			i = p->n++;
+			memset(&p->r[i], 0, sizeof(p->r[i]));
+			p->r[i].donor = d;
+			memcpy(p->r[i].id, d->id, sizeof(d->id));
+			p->r[i].instance = d->instance;
+			ensure_reserved(s, d);
+		}
+		p->r[i].state = state;
+		x->no_room = false;
+	}
+}
+
+static bool any_ready(const struct session *s)
+{
+	u32 i;
+
+	for (i = 0; i < CORE_MAX_DONORS; i++)
+		if (s->core->donor[i] && donor_takes(s->core->donor[i]) && s->sd[i].state == SD_READY)
+			return true;
+	return false;
+}
+
+/* Repair is done when there are enough live copies where they may stay: stale ones, and those that have to go, have served. */
+static void drop_superfluous(struct extent *x, struct placement *p)
+{
+	unsigned int live = 0;
+	int i;
+
+	for (i = 0; i < p->n; i++)
+		live += p->r[i].state == MEMX_R_LIVE && (!p->r[i].donor || donor_stays(p->r[i].donor));
+	if (live < x->s->replicas)
+		return;
+	for (i = p->n; i-- > 0;)
+		if (p->r[i].state == MEMX_R_STALE || (p->r[i].donor && !donor_stays(p->r[i].donor)))
+			leave_out(x, p, i);
+}
+
+/* The copy that repair has completed, if it is still the one. */
+static void promote(struct extent *x, struct placement *p)
+{
+	int i;
+
+	for (i = 0; i < p->n; i++)
+		if (p->r[i].state == MEMX_R_SYNCING && p->r[i].donor && x->promote & bit64(p->r[i].donor->index) &&
+		    replica_usable(x->s, &p->r[i]))
+			p->r[i].state = MEMX_R_LIVE;
+	x->promote = 0;
+}
+
+static bool same_replicas(const struct placement *a, const struct placement *b)
+{
+	u8 i;
+
+	if (a->n != b->n)
+		return false;
+	for (i = 0; i < a->n; i++)
+		if (memcmp(a->r[i].id, b->r[i].id, 16) || a->r[i].state != b->r[i].state ||
+		    a->r[i].instance != b->r[i].instance || a->r[i].bad != b->r[i].bad)
+			return false;
+	return true;
+}
+
+static enum proposal propose_next(struct extent *x, struct placement *p)
+{
+	struct session *s = x->s;
+	bool fresh;
+	int i;
+
+	*p = x->cur;
+	promote(x, p);
+	drop_lost(x, p);
+	fresh = !placement_count(p, MEMX_R_LIVE);
+	if (!fresh && !placement_live_usable(s, p))
+		return PROPOSE_WAIT;
+	add_copies(x, p, fresh ? MEMX_R_LIVE : MEMX_R_SYNCING);
+	if (!placement_count(p, MEMX_R_LIVE))
+		return any_ready(s) ? PROPOSE_NOSPACE : PROPOSE_WAIT;
+	drop_superfluous(x, p);
+	if (same_replicas(p, &x->cur) && x->gen_floor <= x->cur.generation)
+		return PROPOSE_SAME;
+	for (i = 0; i < p->n; i++)
+		if (replica_takes_writes(&p->r[i]) && !replica_usable(s, &p->r[i]))
+			return PROPOSE_WAIT;
+	p->generation = (x->gen_floor > x->cur.generation ? x->gen_floor : x->cur.generation) + 1;
+	return PROPOSED;
+}
+
+/* ---- PLACE ------------------------------------------------------------------------------------------------------------------ */
+
+static void placed_all(struct extent *x)
+{
+	if (!x->place_failed) {
+		x->state = X_RECORDING;
+		link_record(x);
+		return;
+	}
+	extent_count(x, -1);
+	x->next.n = 0;
+	extent_count(x, 1);
+	change_over(x, x->cur.generation ? X_STEADY : X_NONE);
+	extent_review(x);
+}
+
+static void place_refused(struct extent *x, struct core_donor *d, u32 status)
+{
+	struct session *s = x->s;
+	int i = placement_find(&x->cur, d);
+
+	switch (status) {
+	case S_LOST:
+		return;
+	case MEMX_S_FENCED:
+	case MEMX_S_SUPERSEDED:
+		session_fenced(s, d, status);
+		return;
+	case MEMX_S_UNKNOWN:
+	case MEMX_S_NOFENCE:
+		fence_open(s, d);
+		return;
+	case MEMX_S_NOSPACE:
+	case MEMX_S_DRAINING:
+	case MEMX_S_LIMIT:
+	case MEMX_S_AGAIN:
+		s->sd[d->index].full_until = s->core->now + 1000 * MS;
+		break;
+	default:
+		core_say(s->core, CORE_LOG_WARN, "place-refused", "guest=%s extent=%u donor=%s status=%s", s->name, x->index,
+			 d->name, status_word(status));
+		if (i >= 0 && replica_takes_writes(&x->cur.r[i]) && x->cur.r[i].instance == d->instance)
+			x->cur.r[i].bad = true;
+	}
+	x->refused |= bit64(d->index);
+}
+
+static int place_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
+{
+	struct extent *x = dop->extent;
+
+	(void)body;
+	if (head && head->len)
+		return -EPROTO;
+	x->pending--;
+	if (status != MEMX_S_OK) {
+		x->place_failed = true;
+		place_refused(x, dop->donor, status);
+	}
+	if (!x->pending)
+		placed_all(x);
+	return 0;
+}
+
+/* Did the record in effect already count on this copy? @k: its donor's place there. */
+static bool held_before(const struct extent *x, int k, const struct replica *r)
+{
+	const struct replica *c = k < 0 ? NULL : &x->cur.r[k];
+
+	return c && replica_takes_writes(c) && c->instance == r->instance && !c->bad;
+}
+
+static void place_send(struct extent *x, const struct replica *r, const struct memx_record *rec)
+{
+	struct session *s = x->s;
+	struct dop *dop = dop_new(r->donor, MEMX_OP_PLACE, DOP_CONTROL, place_done);
+	struct memx_place place = { .session = memx_put_le32(s->sd[r->donor->index].handle), .record = *rec };
+	int i = placement_find(&x->cur, r->donor);
+
+	if (!held_before(x, i, r)) {
+		place.flags = memx_put_le32(MEMX_PLACE_CREATE);
+		x->touched |= bit64(r->donor->index);
+	}
+	dop->session = s;
+	dop->extent = x;
+	dop->epoch = s->epoch;
+	list_add_tail(&dop->in_session, &s->dops);
+	memcpy(dop->small, &place, sizeof(place));
+	dop->small_len = sizeof(place);
+	x->pending++;
+	donor_queue(dop);
+}
+
+static void change_start(struct extent *x, const struct placement *p)
+{
+	struct memx_record rec;
+	u8 i;
+
+	repair_cancel(x);
+	store_recall(x);
+	extent_count(x, -1);
+	x->next = *p;
+	x->gen_floor = p->generation;
+	x->state = X_PLACING;
+	x->place_failed = false;
+	x->s->changing++;
+	list_del(&x->in_later);
+	placement_to_wire(p, x->index, &rec);
+	for (i = 0; i < p->n; i++)
+		if (replica_takes_writes(&p->r[i]))
+			place_send(x, &p->r[i], &rec);
+	extent_count(x, 1);
+}
+
+/* ---- the guest acknowledged -------------------------------------------------------------------------------------------------- */
+
+static int free_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
+{
+	(void)head;
+	(void)body;
+	if (status == MEMX_S_FENCED)
+		session_fenced(dop->session, dop->donor, status);
+	return 0;
+}
+
+/* Donors that hold what no record names any more. Those that are away are told when they are back. */
+void extent_free_touched(struct extent *x)
+{
+	struct session *s = x->s;
+	u64 todo;
+
+	for (todo = x->touched; todo; todo &= todo - 1) {
+		u32 i = (u32)__builtin_ctzll(todo);
+		struct core_donor *d = s->core->donor[i];
+		struct {
+			struct memx_list list;
+			struct memx_extent_ref ref;
+		} body = {
+			.list = { .session = memx_put_le32(s->sd[i].handle), .count = memx_put_le32(1) },
+			.ref = { .extent = memx_put_le32(x->index), .generation = memx_put_le64(x->gen_floor) },
+		};
+		struct dop *dop;
+
+		if (d && placement_find(&x->cur, d) >= 0) {
+			x->touched &= ~bit64(i);	/* counted as named by cur */
+			continue;
+		}
+		if (!d || !donor_ok(d) || s->sd[i].state != SD_READY)
+			continue;
+		extent_count(x, -1);
+		x->touched &= ~bit64(i);
+		extent_count(x, 1);
+		dop = dop_new(d, MEMX_OP_FREE, DOP_CONTROL, free_done);
+		dop->session = s;
+		dop->epoch = s->epoch;
+		list_add_tail(&dop->in_session, &s->dops);
+		memcpy(dop->small, &body, sizeof(body));
+		dop->small_len = sizeof(body);
+		donor_queue(dop);
+	}
+}
+
+/*
+ * A donor that joins, or joins again with another memory, has nothing of what is pending, whatever its place in the bits of
+ * the requests said before.
+ */
+static void forget_done(struct extent *x)
+{
+	struct list *pos;
+	u64 joined = 0;
+	int i, k;
+
+	for (i = 0; i < x->next.n; i++) {
+		struct replica *r = &x->next.r[i];
+
+		k = placement_find(&x->cur, r->donor);
+		if (r->donor && replica_takes_writes(r) && !held_before(x, k, r))
+			joined |= bit64(r->donor->index);
+	}
+	list_for_each(pos, &x->writes)
+		list_entry(pos, struct greq, in_extent)->done &= ~joined;
+}
+
+void extent_record_acked(struct extent *x)
+{
+	struct session *s = x->s;
+	struct relay_core *core = s->core;
+	int i, k;
+
+	extent_count(x, -1);
+	for (i = 0; i < x->cur.n; i++) {
+		k = x->cur.r[i].donor ? placement_find(&x->next, x->cur.r[i].donor) : -1;
+		if (k < 0)
+			touch(x, &x->cur.r[i]);
+		if (x->cur.r[i].state == MEMX_R_LIVE && (k < 0 || x->next.r[k].state == MEMX_R_STALE)) {
+			core->count.replicas_dropped++;
+			core_say(core, CORE_LOG_NOTICE, "replica-dropped", "guest=%s extent=%u donor=%s generation=%llu", s->name,
+				 x->index, x->cur.r[i].donor ? x->cur.r[i].donor->name : hexid(x->cur.r[i].id).s,
+				 (unsigned long long)x->next.generation);
+		}
+	}
+	if (!x->cur.generation) {
+		s->placed++;
+		core->count.extents_placed++;
+	}
+	for (i = 0; i < x->next.n; i++) {
+		x->next.r[i].seen = true;	/* its donor has just said so; a listing that began before may not */
+	}
+	forget_done(x);
+	x->cur = x->next;
+	x->next.n = 0;
+	extent_count(x, 1);
+	x->refused = 0;
+	x->promote = 0;
+	x->urgent = false;
+	x->want_more = false;
+	core->count.records++;
+	change_over(x, X_STEADY);
+	extent_review(x);
+}
+
+/*
+ * The record is to change: begins with that, if something can be begun. -ENOSPC: no donor has room for what has no place yet.
+ * 0 otherwise, also if the change has to wait for somebody to come back.
+ */
+int change_begin(struct extent *x)
+{
+	enum proposal proposal;
+	struct placement p;
+
+	extent_count(x, -1);
+	proposal = propose_next(x, &p);
+	extent_count(x, 1);
+	if (proposal == PROPOSED)
+		change_start(x, &p);
+	else if (proposal == PROPOSE_SAME)
+		x->want_more = false;
+	return proposal == PROPOSE_NOSPACE ? -ENOSPC : 0;
+}

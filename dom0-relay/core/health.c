@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * health.c - is a donor still there, how much room has it, how quick is it.
+ *
+ * Judging: a donor that owes an answer and has sent nothing for donor_timeout is dropped, and so is one whose oldest answer is
+ * four times as late although others trickle in. Neither clock runs through a time in which this loop itself was late.
+ */
+#include "internal.h"
+
+static int stat_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
+{
+	struct core_donor *d = dop->donor;
+	struct memx_stat *st = &d->last_stat;
+	struct list *pos;
+	bool first = !d->stat;
+
+	d->stat_out = false;
+	if (status == S_LOST)
+		return 0;
+	if (status != MEMX_S_OK || head->len != sizeof(*st))
+		return -EPROTO;
+	memcpy(st, body->data, sizeof(*st));
+	memcpy(d->domain, st->domain, MEMX_LABEL_LEN);
+	d->domain[MEMX_LABEL_LEN] = 0;
+	d->total = memx_le64(st->pages_total);
+	d->reserved = memx_le64(st->pages_reserved);
+	d->draining = memx_le32(st->flags) & MEMX_STAT_DRAINING;
+	d->stat = true;
+	if (!first || d->duplicate)
+		return 0;
+	d->dead = false;
+	core_say(d->core, CORE_LOG_NOTICE, "donor-up", "donor=%s domain=\"%s\" pages=%llu used=%llu reserved=%llu", d->name,
+		 d->domain, (unsigned long long)d->total, (unsigned long long)memx_le64(st->pages_used),
+		 (unsigned long long)d->reserved);
+	list_for_each(pos, &d->core->sessions)
+		fence_donor_up(list_entry(pos, struct session, in_core), d);
+	return 0;
+}
+
+void donor_stat(struct core_donor *d)
+{
+	d->stat_at = d->core->now + d->core->cfg.heartbeat_ns;
+	if (d->stat_out)
+		return;
+	d->stat_out = true;
+	donor_queue(dop_new(d, MEMX_OP_STAT, DOP_CONTROL, stat_done));
+}
+
+static u64 max64(u64 a, u64 b)
+{
+	return a > b ? a : b;
+}
+
+static void judge(struct core_donor *d)
+{
+	struct relay_core *core = d->core;
+	u64 timeout = core->cfg.donor_timeout_ns, asked, quiet;
+
+	if (list_empty(&d->sent))
+		return;
+	asked = max64(list_first(&d->sent, struct dop, in_donor)->sent_at, core->judge_from);
+	quiet = max64(asked, d->last_rx);
+	if (core->now - quiet >= timeout)
+		donor_fail(d, "silent for %llu ms", (unsigned long long)((core->now - quiet) / MS));
+	else if (core->now - asked >= 4 * timeout)
+		donor_fail(d, "owes an answer for %llu ms", (unsigned long long)((core->now - asked) / MS));
+	else
+		core_want_tick(core, quiet + timeout < asked + 4 * timeout ? quiet + timeout : asked + 4 * timeout);
+}
+
+void donor_tick(struct core_donor *d)
+{
+	struct relay_core *core = d->core;
+	struct list *pos;
+
+	if (!d->up) {
+		if (!d->dead && core->now - max64(d->down_at, core->judge_from) >= core->cfg.donor_dead_ns) {
+			d->dead = true;
+			if (d->known)
+				core_say(core, CORE_LOG_WARN, "donor-dead", "donor=%s away_ms=%llu hint=\"copies there are "
+					 "rebuilt elsewhere\"", d->name, (unsigned long long)((core->now - d->down_at) / MS));
+			list_for_each(pos, &core->sessions)
+				session_review_all(list_entry(pos, struct session, in_core));
+		}
+		donor_maybe_gone(d);
+		return;
+	}
+	if (d->hello && core->now >= d->stat_at)
+		donor_stat(d);
+	judge(d);
+	if (d->leaving)
+		donor_maybe_gone(d);
+}
+
+/* ---- latency --------------------------------------------------------------------------------------------------------------- */
+
+/* Smoothed mean and deviation as in RFC 6298, section 2: gains of 1/8 and 1/4. */
+void donor_latency(struct core_donor *d, u64 ns)
+{
+	u64 off = ns > d->lat_ns ? ns - d->lat_ns : d->lat_ns - ns;
+
+	if (!d->lat_ns) {
+		d->lat_ns = ns + 1;
+		d->lat_dev_ns = ns / 2;
+		return;
+	}
+	d->lat_dev_ns = (3 * d->lat_dev_ns + off) / 4;
+	d->lat_ns = (7 * d->lat_ns + ns) / 8;
+}
+
+/* An answer later than this is late. */
+u64 donor_hedge_delay(const struct core_donor *d)
+{
+	u64 delay = d->lat_ns + 4 * d->lat_dev_ns;
+
+	if (delay < 2 * MS)
+		return 2 * MS;
+	return delay > d->core->cfg.donor_timeout_ns / 2 ? d->core->cfg.donor_timeout_ns / 2 : delay;
+}
