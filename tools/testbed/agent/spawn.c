@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "agent.h"
@@ -24,10 +25,11 @@ static char *const environment[] = {
 static long raw(long nr, long a, long b, long c, long d)
 {
 	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = 0;	/* prctl insists */
 	long ret;
 
 	__asm__ volatile("syscall" : "=a"(ret)
-			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10)
+			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
 			 : "rcx", "r11", "memory");
 	return ret;
 }
@@ -49,6 +51,7 @@ static int start_child(void *arg)
 	fd = raw(SYS_open, (long)"/proc/self/oom_score_adj", O_WRONLY, 0, 0);
 	if (fd >= 0)
 		raw(SYS_write, fd, (long)"0", 1, 0);
+	raw(SYS_prctl, PR_SET_IO_FLUSHER, 0, 0, 0);
 	raw(SYS_close_range, 3, ~0U, 0, 0);
 	raw(SYS_rt_sigprocmask, SIG_SETMASK, (long)&none, 0, sizeof(none));
 	s->exec_errno = -raw(SYS_execve, (long)s->path, (long)s->argv,

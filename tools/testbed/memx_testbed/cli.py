@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,8 +63,8 @@ def add_up_options(cmd):
                      help="copies of each page (2 where there are two donors, else 1)")
     cmd.add_argument("--kernel", choices=images.KERNELS, default="6.1",
                      help="the guests' Debian kernel (6.1)")
-    cmd.add_argument("--timeout", type=positive, default=300, metavar="S",
-                     help="for all to be up (300)")
+    cmd.add_argument("--timeout", type=positive, default=600, metavar="S",
+                     help="for all to be up (600)")
 
 
 def parser():
@@ -117,6 +118,8 @@ def spec_of(args):
         raise TestbedError("--swap needs at least one donor; --swap 0 does without MemX")
     if count and replicas > count:
         raise TestbedError(f"--replicas {replicas} needs as many donors, there are {count}")
+    if args.kernel == "7.3" and args.guest_type == "pvh":
+        raise TestbedError("kernel 7.3 does not boot as PVH on the emulated CPU; use pv")
     if args.guests > 64:
         raise TestbedError("at most 64 guests")
     # Every copy of every guest's swap on any one donor, and room to repair.
@@ -176,6 +179,9 @@ def clear(directory, data):
 
 def up(args):
     spec = spec_of(args)
+    if not shutil.which("qemu-system-x86_64"):
+        raise TestbedError("qemu-system-x86_64 is missing; it is in the package qemu-system-x86, "
+                           "which `make check` and `make demo` install")
     directory = claim(spec.name)
     child = None
     try:

@@ -15,7 +15,9 @@ DOM0_MEM = 448
 XEN_MEM = 96            # the hypervisor's own, with its tables for guests
 GUEST_EXTRA = 24        # per guest: its grant, shadow and page tables
 TAIL = 15
-SWAP_WAIT = 120         # seconds from a guest's start to its swap
+SWAP_WAIT = 240         # seconds from a guest's start to its swap
+REFUSAL_WAIT = 15       # seconds for which a refusal may still turn into a yes
+MODULE_DIR = "/sys/devices/platform/memx"
 
 CPU = "max,-smap,-la57,-pku,+svm,+npt"
 # Lazy switching of the FPU between domains goes wrong under this emulation: SSE
@@ -133,19 +135,21 @@ class Host:
                 break
         raise TestbedError(f"{self.name}: QEMU ended at once:{tail(words)}")
 
-    def console_tail(self):
+    def console_words(self):
+        """All of the console so far; QEMU may not have opened it yet."""
         try:
-            with open(self.console, "rb") as handle:
-                return tail(handle.read())
+            return store.read(self.console)
         except FileNotFoundError:
-            return ""
+            return b""
+
+    def console_tail(self):
+        return tail(self.console_words())
 
     def check_alive(self):
         if self.process.poll() is not None:
             raise TestbedError(f"{self.name}: the machine stopped (QEMU's status "
                                f"{self.process.returncode}):{self.console_tail()}")
-        with open(self.console, "rb") as handle:
-            words = handle.read()
+        words = self.console_words()
         for sign in (b"testbed: FAILED", b"Kernel panic", b"Panic on CPU"):
             if sign in words:
                 raise TestbedError(f"{self.name} did not come up:{tail(words)}")
@@ -201,14 +205,19 @@ class Host:
                 return
         raise TestbedError(f"{name} is gone from {self.name}:{self.guest_log(name)}")
 
-    def swap_size(self, index):
-        """MiB of swap that a guest has on; 0 for none, or no answer."""
+    def swap_state(self, index):
+        """(MiB of swap that a guest has on, why the module was refused or None)."""
+        look = f"cat /proc/swaps; cd {MODULE_DIR} && cat state reason"
         try:
-            _, out, _ = agent.capture([self.guest_ports[index]], ["cat", "/proc/swaps"],
-                                      wait=10, timeout=10)
+            _, out, _ = agent.capture([self.guest_ports[index]], ["sh", "-c", look],
+                                      wait=20, timeout=20)
         except (agent.AgentError, agent.RunError):
-            return 0
-        return sum(int(row.split()[2]) for row in out.decode().splitlines()[1:]) // 1024
+            return 0, None
+        rows = out.decode(errors="replace").splitlines()[1:]
+        sizes = [int(row.split()[2]) for row in rows if row.startswith("/")]
+        words = [row for row in rows if not row.startswith("/")]
+        reason = " ".join(words[1:]) if words[:1] == ["refused"] else None
+        return sum(sizes) // 1024, reason
 
     def why_no_swap(self, index):
         """What relay and guest have to say of a swap that is not on."""
@@ -228,11 +237,17 @@ class Host:
     def wait_swap(self, index, deadline, check):
         """Until the guest's swap is on; its size in MiB."""
         deadline = min(deadline, time.monotonic() + SWAP_WAIT)
+        refused = None
         while True:
             check()
-            size = self.swap_size(index)
+            size, reason = self.swap_state(index)
             if size:
                 return size
+            # A relay that just found its donors may say no once, and yes later.
+            refused = (refused or time.monotonic()) if reason is not None else None
+            if refused and time.monotonic() > refused + REFUSAL_WAIT:
+                raise TestbedError(f"guest{index} was refused: {reason}"
+                                   f"{self.why_no_swap(index)}")
             self.check_alive()
             self.check_guest(f"guest{index}")
             if self.run("/sbin/testbed-relay", "status").strip() != "up":

@@ -34,7 +34,7 @@ class Spec:
     replicas: int = 1
     kernel: str = "6.1"
     module_args: str = ""
-    timeout: int = 300
+    timeout: int = 600
 
     def guest_names(self):
         return [f"guest{index}" for index in range(self.guests)]

@@ -4,7 +4,7 @@ import json
 
 from . import agent, state
 
-SWAP_WAIT = 5
+SWAP_WAIT = 20        # seconds in which a healthy machine answers, also a busy one
 
 
 def ask(ports, *argv, wait=SWAP_WAIT):

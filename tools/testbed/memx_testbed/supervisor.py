@@ -87,7 +87,10 @@ class Supervisor:
             for one in self.hosts:
                 for index in one.own_guests():
                     size = one.wait_swap(index, deadline, self.check)
-                    self.tell(progress=f"guest{index} has {size} MiB of swap on")
+                    # One page of it is the header, so a whole grant is just below.
+                    less = "" if size >= self.spec.swap - 1 else \
+                        f", of the {self.spec.swap} asked for; its dmesg says why"
+                    self.tell(progress=f"guest{index} has {size} MiB of swap on{less}")
         self.up = True
         self.write_state()
 

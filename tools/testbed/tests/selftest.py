@@ -131,6 +131,17 @@ def test_output_after_the_input_is_refused():
     assert done.returncode == 0 and done.stdout == expected, len(done.stdout)
 
 
+def test_commands_have_no_privilege_of_the_agent():
+    """No real-time class, no NOIO, no exemption from the OOM killer, nothing locked."""
+    done = execute("guest0", "sh", "-c", "cat /proc/self/stat /proc/self/oom_score_adj; "
+                   "grep VmLck /proc/self/status")
+    stat, score, locked = done.stdout.decode().splitlines()
+    fields = stat.rpartition(")")[2].split()
+    assert int(fields[6]) & 0x80000 == 0, f"PF_MEMALLOC_NOIO: {stat}"
+    assert (fields[15], fields[38]) == ("20", "0"), f"scheduling class: {stat}"
+    assert (score, locked.split()[1]) == ("0", "0"), (score, locked)
+
+
 def test_two_at_once():
     with begin("guest0", "cat") as waiting:
         for _ in range(3):
