@@ -312,6 +312,48 @@ static void new_instance_is_not_trusted(void **state)
 	assert_int_equal(world_counters(w).extents_lost, 0);
 }
 
+static void no_repair(struct core_config *cfg)
+{
+	cfg->repair_rate = 0;
+}
+
+/*
+ * A donor had confirmed a write, forgot everything and joined again before the write was acknowledged: its first word counts
+ * no more, it must have the page once more.
+ */
+static void a_confirmation_dies_with_the_memory(void **state)
+{
+	struct wdonor *a, *b;
+	struct wreq *s, *f;
+
+	(void)state;
+	w = world_new(11, 2, 32, no_repair);
+	g = wguest_new(w, 256, 2);
+	assert_true(wguest_start(g));
+	stored(0, 1);
+	a = holder(0, 0);
+	b = holder(0, 1);
+	b->hung = true;
+	s = wguest_store(g, 8, 1);
+	world_settle(w);		/* a has it */
+	assert_false(s->done);
+	b->there = false;
+	wdonor_drop(b);
+	wdonor_restart(a);		/* and has it no more */
+	world_pass(w, 200);
+	assert_false(s->done);
+	b->hung = false;
+	b->there = true;
+	world_pass(w, 500);
+	assert_true(s->done && s->status == MEMX_S_OK);
+	assert_int_equal(state_at(0, a), MEMX_R_SYNCING);
+	assert_int_equal(state_at(0, b), MEMX_R_LIVE);
+	b->hung = true;			/* so it must be at a now */
+	f = wguest_fetch(g, 8, 1);
+	world_pass(w, 2000);
+	assert_true(f->done && f->status == MEMX_S_OK);
+}
+
 static void repaired(void)
 {
 	struct core_status st;
@@ -557,7 +599,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		rule(no_store_before_its_record), rule(nothing_freed_before_its_record), rule(acknowledged_only_by_all),
 		rule(one_copy_waits), rule(two_copies_go_on), rule(last_live_is_never_dropped), rule(late_bytes_change_nothing),
-		rule(fetch_is_hedged), rule(lag_judges_nobody), rule(new_instance_is_not_trusted), rule(one_after_the_other),
+		rule(fetch_is_hedged), rule(lag_judges_nobody), rule(new_instance_is_not_trusted), rule(a_confirmation_dies_with_the_memory),
+		rule(one_after_the_other),
 		rule(repair_respects_versions), rule(all_copies_lost), rule(a_bad_copy_is_not_believed),
 		rule(the_only_copy_is_bad), rule(an_old_page_is_not_believed), rule(broken_answers_end_the_connection),
 		rule(a_double_answer_is_a_violation),
