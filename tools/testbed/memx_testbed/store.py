@@ -5,6 +5,9 @@ import fcntl
 import hashlib
 import os
 import sys
+import time
+
+KEEP_S = 14 * 24 * 3600     # an image that nothing used for so long goes
 
 _HERE = os.path.dirname(os.path.realpath(__file__))
 TESTBED = os.path.dirname(_HERE)
@@ -59,4 +62,13 @@ def made(kind, key, make, note=None):
         part = f"{path}.part"
         make(part)
         os.rename(part, path)
+        forget_old(directory, kind)
     return path
+
+
+def forget_old(directory, kind):
+    """Remove what was made of older inputs and not used for long."""
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
+        if name.rpartition("-")[0] == kind and time.time() - os.stat(path).st_mtime > KEEP_S:
+            os.unlink(path)
