@@ -152,8 +152,7 @@ static void batch_submit(struct drive *d, struct batch *b, enum bench_op what, u
 /* Nanoseconds that a process (0: this one) was on a CPU; all of them have one thread that works. */
 static u64 cpu_of(pid_t pid)
 {
-	unsigned long long ns = 0;
-	char path[64];
+	char path[64], text[64] = "";
 	FILE *f;
 
 	if (pid)
@@ -161,11 +160,11 @@ static u64 cpu_of(pid_t pid)
 	else
 		snprintf(path, sizeof(path), "/proc/self/schedstat");
 	f = fopen(path, "r");
-	if (f && fscanf(f, "%llu", &ns) != 1)
-		ns = 0;
+	if (f && !fgets(text, sizeof(text), f))
+		*text = 0;
 	if (f)
 		fclose(f);
-	return ns;
+	return strtoull(text, NULL, 10);	/* the first of three numbers */
 }
 
 static void cpu_read(const struct drive *d, u64 ns[BENCH_PARTS])

@@ -94,12 +94,14 @@ static int channel_move(struct channel *c, bool out, void *frame, u32 head, void
 		return ret;
 	if (out) {
 		memx_vring_put(&c->ring, 0, frame, head);
-		memx_vring_put(&c->ring, head, pages, len);
+		if (len)
+			memx_vring_put(&c->ring, head, pages, len);
 		if (memx_vring_publish(&c->ring, head + len))
 			channel_wake(c);
 	} else {
 		memx_vring_peek(&c->ring, 0, frame, head);
-		memx_vring_peek(&c->ring, head, pages, len);
+		if (len)
+			memx_vring_peek(&c->ring, head, pages, len);
 		if (memx_vring_consume(&c->ring, head + len))
 			channel_wake(c);
 	}
@@ -129,11 +131,11 @@ static int move_reply(struct limit *l, bool out, enum bench_op op, u64 n, u32 ba
 
 static int serve(struct limit *l)
 {
-	struct series s;
+	struct series s = { 0 };
 	int ret;
 
 	for (;;) {
-		ret = channel_move(&l->chan[0], false, &s, sizeof(s), NULL, 0);
+		ret = channel_move(&l->chan[0], false, &s, sizeof(s), l->pages, 0);
 		if (ret || !s.requests)
 			return ret;
 		for (u32 n = 0; !ret && n < s.requests; n++) {
@@ -198,7 +200,7 @@ static int run_series(struct limit *l, enum bench_op op, u32 batch, u32 depth, u
 {
 	struct series s = { op, batch, requests };
 	u32 sent = 0, done = 0;
-	int ret = channel_move(&l->chan[0], true, &s, sizeof(s), NULL, 0);
+	int ret = channel_move(&l->chan[0], true, &s, sizeof(s), l->pages, 0);
 
 	while (!ret && done < requests) {
 		u64 start = latency ? memx_now() : 0;
@@ -240,7 +242,7 @@ void limit_ring_close(struct limit *l)
 {
 	struct series end = { 0 };
 
-	channel_move(&l->chan[0], true, &end, sizeof(end), NULL, 0);
+	channel_move(&l->chan[0], true, &end, sizeof(end), l->pages, 0);
 	waitpid(l->peer, NULL, 0);
 	for (u32 i = 0; i < BENCH_OPS; i++) {
 		struct channel *c = &l->chan[i];

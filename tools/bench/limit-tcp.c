@@ -92,7 +92,7 @@ static int move_reply(struct limit *l, bool out, enum bench_op op, u64 n, u32 ba
 
 static int serve(struct limit *l)
 {
-	struct series s;
+	struct series s = { 0 };
 	int ret;
 
 	for (;;) {

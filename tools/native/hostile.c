@@ -422,17 +422,17 @@ static const struct {
 };
 
 /* SESSION:EXTENT:GENERATION:DONOR of the victim, as memx-guest's status and records print them */
-static bool parse_victim(struct evil *e, const char *text)
+static bool parse_victim(struct evil *e, char *text)
 {
-	char session[33], donor[33];
-	unsigned int extent;
-	unsigned long long generation;
+	char *save, *session = strtok_r(text, ":", &save), *extent = strtok_r(NULL, ":", &save);
+	char *generation = strtok_r(NULL, ":", &save), *donor = strtok_r(NULL, ":", &save);
+	u64 number[2];
 
-	if (sscanf(text, "%32[0-9a-f]:%u:%llu:%32[0-9a-f]", session, &extent, &generation, donor) != 4 ||
+	if (!donor || memx_parse_u64(extent, &number[0]) || memx_parse_u64(generation, &number[1]) ||
 	    memx_parse_hex(session, e->session, 16) || memx_parse_hex(donor, e->victim.replica[0].donor, 16))
 		return false;
-	e->victim.extent = memx_put_le32(extent);
-	e->victim.generation = memx_put_le64(generation);
+	e->victim.extent = memx_put_le32((u32)number[0]);
+	e->victim.generation = memx_put_le64(number[1]);
 	e->victim.replicas = 1;
 	e->victim.replica[0].state = MEMX_R_LIVE;
 	e->has_victim = true;

@@ -121,7 +121,7 @@ static void cmd_discard(struct program *p, const u64 *arg)
 		int err = native_discard(p->guest, (u32)(arg[0] + i));
 
 		if (err) {
-			answer("error slot %llu: %s", (unsigned long long)(arg[0] + i), strerror(-err));
+			answer("error slot %llu: %s", (unsigned long long)arg[0] + i, strerror(-err));
 			return;
 		}
 	}
@@ -134,7 +134,7 @@ static void cmd_absent(struct program *p, const u64 *arg)
 		int err = native_fetch(p->guest, (u32)(arg[0] + i), p->pages, 1);
 
 		if (err != -ENODATA) {
-			answer("error slot %llu: %s", (unsigned long long)(arg[0] + i), err ? strerror(-err) : "holds a page");
+			answer("error slot %llu: %s", (unsigned long long)arg[0] + i, err ? strerror(-err) : "holds a page");
 			return;
 		}
 	}
