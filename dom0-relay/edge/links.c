@@ -6,8 +6,8 @@
  * copied once and only the copy is used, a body is copied into the core's buffer before anybody looks at it.
  *
  * A lane is read until it is empty, then the wish to be notified is set and the ring looked at once more; until then the
- * guest has no reason to notify. What the core sends is written behind the published index, and published once per turn,
- * with one notification for it and for room that the guest waits for.
+ * guest has no reason to notify. What the core sends is written behind the published index, and published at the end of the
+ * turn or when it has grown to some pages, with one notification for it and for room that the guest waits for.
  */
 #include <errno.h>
 #include <stdio.h>
