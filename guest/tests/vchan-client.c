@@ -142,9 +142,10 @@ static void put(struct lane *lane, const void *data, u32 len)
 		wrong("lane %u: no room for %u bytes: it asked for more than the reply ring holds (%d)", lane->index, len, n);
 }
 
-/* Indices that cannot be. Who sees them hears of it. */
-static void lie(struct vchan_interface *ring)
+/* Indices that cannot be, and an event, so that the module looks at them. */
+static void lie(struct libxenvchan *chan)
 {
+	struct vchan_interface *ring = chan->ring;
 	u32 prod = ring->left.prod, cons = ring->right.cons;
 
 	if (trick("index-far"))
@@ -153,7 +154,10 @@ static void lie(struct vchan_interface *ring)
 		ring->left.prod = ring->left.cons - 1;
 	if (trick("cons-far"))
 		ring->right.cons = ring->right.prod + 1;
-	my.lied |= prod != ring->left.prod || cons != ring->right.cons;
+	if (prod == ring->left.prod && cons == ring->right.cons)
+		return;
+	my.lied = true;
+	xenevtchn_notify(chan->event, (evtchn_port_t)chan->event_port);
 }
 
 static void answer(struct lane *lane, u32 status, const void *body, u32 len)
@@ -179,7 +183,7 @@ static void answer(struct lane *lane, u32 status, const void *body, u32 len)
 	put(lane, frame, sizeof(hdr) + len);
 	if (trick("twice") && my.attached)
 		put(lane, frame, sizeof(hdr) + len);
-	lie(lane->chan->ring);
+	lie(lane->chan);
 }
 
 static void hello(struct lane *lane)
