@@ -42,7 +42,7 @@ static void op_done(void *ctx, struct memx_item *item, int err)
 		/* A blocking call's: it may be gone as soon as it sees the end. */
 		if (n->threaded)
 			pthread_mutex_lock(&n->lock);
-		op->ended = true;
+		__atomic_store_n(&op->ended, true, __ATOMIC_RELEASE);
 		if (n->threaded) {
 			pthread_cond_broadcast(&n->changed);
 			pthread_mutex_unlock(&n->lock);
@@ -248,7 +248,7 @@ static void await(struct native *n, const bool *ended, u64 at)
 	}
 	until(&ts, at);
 	pthread_mutex_lock(&n->lock);
-	if (!ended || !*ended)
+	if (!ended || !__atomic_load_n(ended, __ATOMIC_ACQUIRE))
 		pthread_cond_timedwait(&n->changed, &n->lock, &ts);
 	pthread_mutex_unlock(&n->lock);
 }
