@@ -22,6 +22,7 @@ memx-hostile_NOINSTALL := y
 TESTS_SCRIPT += native-data native-faults native-hostile
 native-data_CMD := tools/native/tests/data.py
 native-data_PROGS := memx-server memx-dom0-relay memx-guest
+native-data_VARIANTS := asan tsan
 native-data_TIMEOUT := 300
 native-faults_CMD := tools/native/tests/faults.py
 native-faults_PROGS := memx-server memx-dom0-relay memx-guest
