@@ -6,6 +6,7 @@ the testbed once, runs the tests in order, prints TAP, and looks at the kernel l
 is a failure of its own.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -158,6 +159,19 @@ class Testbed:
         verified, written, wrong, longest = map(int, m.groups())
         assert wrong == 0, r.out
         return {"verified": verified, "written": written, "longest_ms": longest}
+
+    @contextlib.contextmanager
+    def expected_oom(self, guest, victim):
+        """In here the kernel may kill @victim for lack of memory, and say so at length. Nothing else may be in the log."""
+        before = self.log_complaints(guest)
+        assert not before, "\n".join(before)
+        self.sh(guest, "dmesg -c >/dev/null")
+        yield
+        killed = re.findall(r"Killed process \d+ \((.*?)\)", self.sh(guest, "dmesg"))
+        assert set(killed) <= {victim}, f"the OOM killer of {guest} killed {killed}"
+        odd = [line for line in self.log_complaints(guest) if "Call Trace" not in line]
+        assert not odd, "\n".join(odd)
+        self.sh(guest, "dmesg -c >/dev/null")
 
     def log_complaints(self, guest):
         """Lines of a guest's kernel log that should not be there."""
