@@ -5,4 +5,4 @@
 TESTS_SCRIPT += lint
 lint_CMD := tools/lint/memx-lint gcc clang sparse checkpatch clang-tidy cppcheck scripts house
 lint_VARIANTS := opt
-lint_TIMEOUT := 1200
+lint_TIMEOUT := 2400
