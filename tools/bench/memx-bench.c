@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -181,6 +183,37 @@ static int run_rounds(const struct options *o, struct limit *tcp, struct limit *
 	return err;
 }
 
+/* What a signal ends; set while it runs. */
+static struct cluster *_Atomic running;
+
+/* A thread of its own waits for the signals that end the program, so that nothing is left behind by them either. */
+static void *end_by_signal(void *arg)
+{
+	struct cluster *cluster;
+	int sig;
+
+	if (sigwait(arg, &sig))
+		return NULL;
+	cluster = running;
+	if (cluster)
+		cluster_kill(cluster);
+	_exit(128 + sig);
+}
+
+static void catch_signals(void)
+{
+	static sigset_t set;
+	pthread_t thread;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	if (!pthread_create(&thread, NULL, end_by_signal, &set))
+		pthread_detach(thread);
+}
+
 static int run_memx(const struct options *o, struct limit *tcp, struct limit *ring)
 {
 	u64 swap = (u64)o->job.pages << MEMX_PAGE_SHIFT;
@@ -189,9 +222,11 @@ static int run_memx(const struct options *o, struct limit *tcp, struct limit *ri
 		.guest = { { "bench-one", swap, 1 }, { "bench-two", swap, 2 } },
 	};
 	struct drive *one = NULL, *two = NULL;
-	struct cluster cluster;
-	int err = cluster_start(&cluster, &config);
+	static struct cluster cluster;
+	int err;
 
+	running = &cluster;
+	err = cluster_start(&cluster, &config);
 	if (err)
 		return err;
 	one = drive_open(&o->job, &cluster, "bench-one");
@@ -208,6 +243,7 @@ static int run_memx(const struct options *o, struct limit *tcp, struct limit *ri
 		drive_close(two);
 	if (one)
 		drive_close(one);
+	running = NULL;
 	cluster_stop(&cluster, o->keep || err);
 	return err;
 }
@@ -318,6 +354,7 @@ int main(int argc, char **argv)
 	}
 	o.job.pages -= o.job.pages % o.job.batch;
 	memx_log_init("memx-bench", MEMX_LOG_WARNING);
+	catch_signals();
 	if (run(&o))
 		return 1;
 	if (o.json)

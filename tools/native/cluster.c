@@ -297,6 +297,17 @@ static void remove_folder(const char *path)
 	rmdir(path);
 }
 
+void cluster_kill(struct cluster *c)
+{
+	if (c->relay > 0)
+		kill(c->relay, SIGKILL);
+	for (u32 i = 0; i < c->config.donors; i++)
+		if (c->donor[i].pid > 0)
+			kill(c->donor[i].pid, SIGKILL);
+	if (c->own_folder)
+		remove_folder(c->folder);
+}
+
 void cluster_stop(struct cluster *c, bool keep)
 {
 	cluster_end_relay(c, SIGTERM);

@@ -54,6 +54,8 @@ struct cluster {
 int cluster_start(struct cluster *c, const struct cluster_config *config);
 /* Ends all in good order, or by force after some seconds; removes its own folder unless @keep. */
 void cluster_stop(struct cluster *c, bool keep);
+/* All at once, from whichever thread: the process is about to end. */
+void cluster_kill(struct cluster *c);
 
 int cluster_start_donor(struct cluster *c, u32 donor);	/* on the port it had, if it had one */
 int cluster_start_relay(struct cluster *c);
