@@ -345,15 +345,12 @@ static u32 give_up(struct memx_lane *l, struct list_head *items, int err)
 /* The slots of @items are free of their stores: what was held for them may go on. */
 static void unhold(struct memx_lane *l, struct list_head *items, struct list_head *again)
 {
-	struct memx_item *item, *held, *next;
+	struct memx_item *item;
 
-	memx_assert_held(&l->lock);
 	if (list_empty(&l->held))
 		return;
 	list_for_each_entry(item, items, node)
-		list_for_each_entry_safe(held, next, &l->held, node)
-			if (held->slot == item->slot)
-				list_move_tail(&held->node, again);
+		memx_lane_release(l, item->slot, again);
 }
 
 static void tick_lane(struct memx_lane *l, u64 before, struct list_head *done, struct list_head *again)

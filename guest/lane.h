@@ -192,6 +192,8 @@ int memx_lane_tx_owed(struct memx_lane *lane, bool *notify);	/* the tx owner's: 
 u32 memx_engine_route(struct memx_engine *e, struct memx_item *item, struct list_head *done);	/* returns the lane's bit */
 void memx_engine_finish(struct memx_engine *e, struct list_head *done);	/* ops->done() for each, by item->error */
 void memx_engine_push(struct memx_engine *e, u32 lanes);	/* memx_lane_send() for each bit */
+/* What waited for the end of a store of @slot moves to @again, to be routed anew; under the lane's lock. */
+void memx_lane_release(struct memx_lane *lane, u32 slot, struct list_head *again);
 struct memx_lane *memx_engine_store_lane(struct memx_engine *e, u32 extent);
 struct memx_lane *memx_engine_fetch_lane(struct memx_engine *e, u32 extent);
 

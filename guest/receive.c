@@ -136,11 +136,11 @@ static enum verdict end_fetch(struct memx_lane *l, struct memx_item *item, u32 s
 	return v;
 }
 
-/* What waited for the end of a store of @slot goes on its way again. */
-static void release_held(struct memx_lane *l, u32 slot, struct list_head *again)
+void memx_lane_release(struct memx_lane *l, u32 slot, struct list_head *again)
 {
 	struct memx_item *item, *next;
 
+	memx_assert_held(&l->lock);
 	list_for_each_entry_safe(item, next, &l->held, node)
 		if (item->slot == slot)
 			list_move_tail(&item->node, again);
@@ -175,7 +175,7 @@ static bool end_request(struct memx_lane *l, struct memx_req *r)
 		case V_DONE:
 			list_add(&item->node, &done);
 			if (r->op == MEMX_OP_STORE && !list_empty(&l->held))
-				release_held(l, item->slot, &again);
+				memx_lane_release(l, item->slot, &again);
 			break;
 		case V_PARK:
 			list_add(&item->node, &l->parked);
