@@ -253,6 +253,7 @@ static void settle_fetch(struct wguest *g, struct wreq *r, u32 i, u32 status, co
 		g->errors++;
 		return;
 	}
+	must(page && bytes, "slot %u: fetched without a page", r->slot + i);
 	must(memx_le64(page->trailer.version) == r->version[i], "slot %u: version %llu instead of %llu", r->slot + i,
 	     (unsigned long long)memx_le64(page->trailer.version), (unsigned long long)r->version[i]);
 	wguest_page(g, r->slot + i, r->version[i], want);

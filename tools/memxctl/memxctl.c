@@ -210,8 +210,9 @@ static void print_people(const char *command, json_t *data)
 		json_t *o;
 
 		table_fields(data, repair_fields);
-		json_array_foreach(json_object_get(data, "dead_donors"), i, o)
+		json_array_foreach(json_object_get(data, "dead_donors"), i, o) {
 			printf("donor %s is away\n", json_string_value(o));
+		}
 	} else if (!strcmp(command, "peers")) {
 		table_list(data, peer_columns, "no relays are connected");
 	} else {
