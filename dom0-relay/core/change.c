@@ -433,9 +433,9 @@ void extent_record_acked(struct extent *x)
 		s->placed++;
 		core->count.extents_placed++;
 	}
-	for (i = 0; i < x->next.n; i++) {
-		x->next.r[i].seen = true;	/* its donor has just said so; a listing that began before may not */
-	}
+	/* Its donor has just said so; a listing that began before may not. */
+	for (i = 0; i < x->next.n; i++)
+		x->next.r[i].seen = true;
 	forget_done(x);
 	x->cur = x->next;
 	x->next.n = 0;

@@ -557,7 +557,8 @@ int main(void)
 		rule(room_to_repair_is_kept), rule(more_copies_than_donors), rule(no_donor_there), rule(relay_killed),
 		rule(unknown_donor_in_the_map), rule(donors_keep_what_the_map_names_and_nothing_else), rule(a_relay_left_behind),
 		rule(an_old_epoch), rule(a_clone_is_superseded), rule(detach_frees_everything), rule(freed_at_donors_that_were_away),
-		rule(domain_gone), rule(reload_replaces_the_session), rule(a_saved_session_outlives_a_fresh_boot), rule(freed_by_command), rule(a_donor_is_emptied),
+		rule(domain_gone), rule(reload_replaces_the_session), rule(a_saved_session_outlives_a_fresh_boot),
+		rule(freed_by_command), rule(a_donor_is_emptied),
 		rule(a_donor_is_removed), rule(drained),
 	};
 
