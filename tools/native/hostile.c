@@ -266,12 +266,20 @@ int attach(struct evil *e, const struct memx_record *recs, u32 count)
 	return status;
 }
 
+/* As any guest it asks again while the relay says "not now": the session of the trick before may still be on its way out. */
 void ready(struct evil *e)
 {
+	int status, tries = 0;
+
 	make_lanes(e);
 	offer(e);
-	if (!greet(e) || attach(e, NULL, 0) != MEMX_S_OK)
-		die("could not attach in good order");
+	if (!greet(e))
+		die("could not say hello in good order");
+	while ((status = attach(e, NULL, 0)) != MEMX_S_OK) {
+		if ((status != MEMX_S_AGAIN && status != MEMX_S_NOSPACE) || ++tries > 100)
+			die(status < 0 ? "no answer to ATTACH" : status_name((u32)status));
+		poll(NULL, 0, 100);
+	}
 }
 
 /* ---- frames of data ---- */
