@@ -57,7 +57,8 @@ struct memx_session {
 	unsigned long work_due;		/* bit 0 */
 	struct mutex work_mutex;	/* a round of the worker; the fields up to the next comment */
 	bool suspended;			/* between quiesce and thaw or restore: the worker leaves everything alone */
-	bool resume_due;
+	bool resume_due;		/* the guest was resumed: a new lineage has to be drawn, once */
+	bool renew_due;			/* grants and ports have to be renewed; tried again until that works */
 	bool sending, sending_begun;	/* ATTACH and MAP are going out */
 	u32 sending_next;
 	bool detach_due;		/* DETACH is to be sent */

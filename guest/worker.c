@@ -84,7 +84,7 @@ static void do_size(struct memx_session *s)
 	pr_err("no memory for the tables of a swap of %u pages; asking again\n", e->attach.agreed.slots);
 	memx_lock(&e->lock, flags);
 	e->attach.sized = false;
-	e->actions |= memx_attach_lost(&e->attach, ktime_get_ns());
+	memx_engine_act(e, memx_attach_lost(&e->attach, ktime_get_ns()));
 	e->attach.retry_at += 10 * NSEC_PER_SEC;
 	memx_unlock(&e->lock, flags);
 }
@@ -167,27 +167,46 @@ static void do_gone(struct memx_session *s)
 	tell(s, MEMX_EV_GONE);
 }
 
-/* Everything that Xen gave us may be void, or not: gives it all up and asks for it anew. */
+/*
+ * The attachment is of the time before the resume. Once for each resume, however often renew() has to try: a lineage more
+ * drives one out of those that are remembered, and a guest that has forgotten the one that the donors know is superseded.
+ */
 static void do_resume(struct memx_session *s)
 {
 	struct memx_engine *e = &s->engine;
 	unsigned long flags;
-	int err;
 
 	memx_lock(&e->lock, flags);
-	e->actions = memx_attach_resumed(&e->attach, ktime_get_ns()) & ~MEMX_ACT_WITHDRAW;
+	/* What was due to the channel is void; that tables are, or that the session is gone, stays true. */
+	e->actions &= MEMX_ACT_SIZE | MEMX_ACT_DETACHED | MEMX_ACT_GONE;
+	memx_attach_resumed(&e->attach, ktime_get_ns());
 	memx_unlock(&e->lock, flags);
+	s->resume_due = false;
+	s->renew_due = true;
 	s->sending = false;
 	s->detach_due = false;
 	s->attached = false;
 	lanes_down(s);
-	err = memx_link_resume(s->link);
-	if (!err) {
-		s->resume_due = false;
-		pr_info("resumed; offering the channel anew\n");
+}
+
+/*
+ * Everything that Xen gave us may be void, or not: asks for it anew. Where nothing had happened the relay is there still and
+ * takes the channel for good, so it is told that it is not; in a new world nobody hears of it.
+ */
+static void renew(struct memx_session *s)
+{
+	unsigned int flags;
+	int err = memx_link_resume(s->link);
+
+	if (err) {
+		pr_warn_ratelimited("grants or event channels could not be renewed after the resume (%d); trying again\n", err);
 		return;
 	}
-	pr_warn_ratelimited("grants or event channels could not be renewed after the resume (%d); trying again\n", err);
+	flags = memalloc_noreclaim_save();
+	memx_link_withdraw(s->link);
+	memalloc_noreclaim_restore(flags);
+	s->renew_due = false;
+	pr_info("resumed; offering the channel anew\n");
 }
 
 /*
@@ -268,7 +287,7 @@ static long work_timeout(struct memx_session *s)
 	if (e->attach.retry_at)
 		timeout = e->attach.retry_at > now ? (long)nsecs_to_jiffies(e->attach.retry_at - now) + 1 : 0;
 	memx_unlock(&e->lock, flags);
-	if (s->sending || s->detach_due || s->resume_due)
+	if (s->sending || s->detach_due || s->renew_due)
 		timeout = min(timeout, (long)msecs_to_jiffies(20));
 	if (memx_engine_parked(e) || READ_ONCE(s->deadline_ms))
 		timeout = min(timeout, (long)msecs_to_jiffies(MEMX_TRIM_MS));
@@ -285,7 +304,9 @@ static void round_of_work(struct memx_session *s)
 		return;
 	if (s->resume_due)
 		do_resume(s);
-	if (!s->resume_due) {
+	if (s->renew_due)
+		renew(s);
+	if (!s->renew_due) {
 		act(s, memx_engine_take(&s->engine));
 		send_control(s);
 	}
