@@ -45,6 +45,9 @@ enum memx_attach_action {
 	MEMX_ACT_GONE		= 1 << 9,	/* say so loudly; I/O will not come back */
 };
 
+/* Those that are about one channel: void once that is lost. */
+#define MEMX_ACT_CHANNEL	((u32)(MEMX_ACT_OFFER | MEMX_ACT_CONNECTED | MEMX_ACT_ATTACH | MEMX_ACT_GO | MEMX_ACT_DETACH))
+
 struct memx_agreed {		/* host order, checked */
 	u32 slots;
 	u32 lane_requests, lane_pages;

@@ -191,6 +191,9 @@ u32 memx_engine_take(struct memx_engine *e)
 void memx_engine_act(struct memx_engine *e, u32 actions)
 {
 	memx_assert_held(&e->lock);
+	/* What is due to a channel that is lost before it was done must not be done to the next one. */
+	if (actions & MEMX_ACT_WITHDRAW)
+		e->actions &= ~MEMX_ACT_CHANNEL;
 	e->actions |= actions;
 	if (actions)
 		e->ops->wake_session(e->ctx);

@@ -35,7 +35,7 @@ void memx_lane_lost(struct memx_lane *l, const char *violation)
 		e->ops->violation(e->ctx, l->index, violation);
 	}
 	memx_lock(&e->lock, flags);
-	e->actions |= memx_attach_lost(&e->attach, e->ops->now(e->ctx));
+	memx_engine_act(e, memx_attach_lost(&e->attach, e->ops->now(e->ctx)));
 	memx_unlock(&e->lock, flags);
 	e->ops->wake_session(e->ctx);
 }
@@ -241,7 +241,7 @@ static const char *on_hello(struct memx_lane *l, const struct memx_head *head)
 	memx_lock(&e->lock, flags);
 	ret = memx_attach_hello(&e->attach, l->index, &hello, &proto);
 	if (ret > 0)
-		e->actions |= (u32)ret;
+		memx_engine_act(e, (u32)ret);
 	memx_unlock(&e->lock, flags);
 	if (ret < 0)
 		return "a HELLO that does not belong to this offer";
@@ -294,7 +294,7 @@ static const char *on_attached(struct memx_lane *l, const struct memx_head *head
 	ret = head->tag == e->epoch && (head->status != MEMX_S_OK || memx_load_once(&e->mapped)) ?
 	      memx_attach_reply(&e->attach, head->status, &body, head->epoch, e->ops->now(e->ctx)) : -EPROTO;
 	if (ret > 0)
-		e->actions |= (u32)ret;
+		memx_engine_act(e, (u32)ret);
 	memx_unlock(&e->lock, flags);
 	if (ret < 0)
 		return "an answer to ATTACH that was not asked for, or cannot be";
@@ -310,7 +310,7 @@ static const char *on_detached(struct memx_lane *l, const struct memx_head *head
 	if (head->epoch != memx_load_once(&e->epoch) || head->tag != head->epoch)
 		return "an answer to DETACH that was not asked for";
 	memx_lock(&e->lock, flags);
-	e->actions |= memx_attach_detached(&e->attach, memx_status_known(head->status), e->ops->now(e->ctx));
+	memx_engine_act(e, memx_attach_detached(&e->attach, memx_status_known(head->status), e->ops->now(e->ctx)));
 	memx_unlock(&e->lock, flags);
 	e->ops->wake_session(e->ctx);
 	return NULL;
