@@ -76,6 +76,19 @@ void memx_engine_free(struct memx_engine *e)
 	memx_engine_unsize(e);
 }
 
+/* From here on no record is taken; whoever was at it under a lane's lock is done. */
+static void records_stop(struct memx_engine *e)
+{
+	unsigned long flags;
+	u8 i;
+
+	memx_store_once(&e->sizing, true);
+	for (i = 0; i < e->lanes; i++) {
+		memx_lock(&e->lane[i].lock, flags);
+		memx_unlock(&e->lane[i].lock, flags);
+	}
+}
+
 int memx_engine_size(struct memx_engine *e, u32 slots, u8 order)
 {
 	struct memx_slots s;
@@ -90,9 +103,12 @@ int memx_engine_size(struct memx_engine *e, u32 slots, u8 order)
 		memx_slots_free(&s);
 		return err;
 	}
+	/* The lanes do not go yet, but they are up: a relay may send records already. */
+	records_stop(e);
 	memx_engine_unsize(e);
 	e->slots = s;
 	e->records = t;
+	memx_store_release(&e->sizing, false);
 	return 0;
 }
 

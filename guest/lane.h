@@ -116,10 +116,11 @@ struct memx_engine {
 	struct memx_attacher attach;
 	u32 actions;			/* enum memx_attach_action, to be carried out by the session's worker */
 
-	/* Changed only while every lane is down. */
+	/* Changed only while no lane goes. */
 	struct memx_slots slots;
 	struct memx_records_table records;
 	u64 seed, epoch;
+	bool sizing;			/* the tables are being changed: no record is taken, which is all that needs them then */
 	bool mapped;			/* the whole map of this epoch was handed over: records are welcome */
 	bool gone;			/* nothing is taken any more */
 };

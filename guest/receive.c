@@ -270,7 +270,7 @@ static const char *on_record(struct memx_lane *l, const struct memx_head *head)
 		if (memx_engine_store_lane(e, memx_le32(recs[i].extent)) != l)
 			return "a RECORD on another lane than its extent's";
 	memx_lock(&l->lock, flags);
-	if (e->records.rec)
+	if (!memx_load_acquire(&e->sizing) && e->records.rec)
 		err = memx_records_take(&e->records, recs, (u32)n);
 	memx_unlock(&l->lock, flags);
 	if (!err)

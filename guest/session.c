@@ -309,7 +309,7 @@ int memx_session_swapon(struct memx_session *s, struct swap_info_struct *sis)
 		err = -ESHUTDOWN;
 	else if (s->sis)
 		err = -EBUSY;
-	else if (!s->slots || e->attach.detach)
+	else if (!s->slots || !e->attach.sized || e->attach.detach || e->actions & MEMX_ACT_SIZE)
 		err = -EAGAIN;
 	else
 		e->attach.frozen = true;

@@ -71,7 +71,7 @@ static void do_offer(struct memx_session *s)
 }
 
 /* The tables for what was agreed. May sleep for memory: no swap of ours is on at the first time, and later the size stays. */
-static void do_size(struct memx_session *s)
+static bool do_size(struct memx_session *s)
 {
 	struct memx_engine *e = &s->engine;
 	unsigned long flags;
@@ -80,13 +80,14 @@ static void do_size(struct memx_session *s)
 	memx_engine_abandon(e, -EIO);
 	err = memx_engine_size(e, e->attach.agreed.slots, e->attach.agreed.extent_order);
 	if (!err)
-		return;
+		return true;
 	pr_err("no memory for the tables of a swap of %u pages; asking again\n", e->attach.agreed.slots);
 	memx_lock(&e->lock, flags);
 	e->attach.sized = false;
 	memx_engine_act(e, memx_attach_lost(&e->attach, ktime_get_ns()));
 	e->attach.retry_at += 10 * NSEC_PER_SEC;
 	memx_unlock(&e->lock, flags);
+	return false;
 }
 
 static void do_go(struct memx_session *s)
@@ -237,8 +238,8 @@ static void act(struct memx_session *s, u32 actions)
 		s->sending_next = 0;
 	}
 	memalloc_noreclaim_restore(flags);
-	if (actions & MEMX_ACT_SIZE)
-		do_size(s);
+	if (actions & MEMX_ACT_SIZE && !do_size(s))
+		actions &= ~MEMX_ACT_GO;
 	if (actions & MEMX_ACT_GO)
 		do_go(s);
 	if (actions & MEMX_ACT_DETACH)
