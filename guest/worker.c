@@ -101,7 +101,11 @@ static void do_go(struct memx_session *s)
 	memx_session_count(s, MEMX_C_attaches, 1);
 	memx_session_set_reason(s, "");
 	s->said_status = 0;
-	WRITE_ONCE(s->slots, a->slots);
+	if (s->slots != a->slots) {
+		/* The file and its header follow, also where an attach before swapon grants another size than the first did. */
+		WRITE_ONCE(s->slots, a->slots);
+		memx_swapfs_resize(a->slots);
+	}
 	memx_engine_go(e);
 	if (s->ready) {
 		pr_info("attached again, epoch %llu\n", e->epoch);
@@ -109,7 +113,6 @@ static void do_go(struct memx_session *s)
 		return;
 	}
 	s->ready = true;
-	memx_swapfs_resize(a->slots);
 	pr_info("attached: %u MiB of swap with %u %s of each page, extents of %u KiB; %zu KiB for slots and records\n",
 		a->slots >> (20 - PAGE_SHIFT), a->replicas, a->replicas == 1 ? "copy" : "copies",
 		1U << (a->extent_order + PAGE_SHIFT - 10),
