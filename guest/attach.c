@@ -221,9 +221,9 @@ int memx_attach_reply(struct memx_attacher *a, u32 status, const struct memx_att
 		return (int)refused(a, memx_status_known(status), memx_le32(body->retry_ms), now);
 	if (take_agreed(a, body, &agreed))
 		return -EPROTO;
-	if (agreed.slots > a->slots_max && !a->sized) {
+	if (agreed.slots > a->slots_max && !a->frozen) {
 		/* More than the table may take here: ask for what may, at once, under the next epoch. */
-		if (a->slots_wanted == a->slots_max)
+		if (a->sized || a->slots_wanted == a->slots_max)
 			return -EPROTO;
 		a->slots_wanted = a->slots_max;
 		return (int)ask(a);
