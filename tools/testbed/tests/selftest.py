@@ -306,7 +306,9 @@ def test_down_leaves_nothing():
 
 
 def test_an_interrupted_up_leaves_nothing():
+    # Whoever started this test may have SIGINT ignored, as shells do for what they run in the background.
     with subprocess.Popen([TESTBED, "up", "--name", NAME, "--swap", "0", "--donors", "1"],
+                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                           stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as one:
         until("the machine runs", lambda: (state.load(NAME) or {}).get("hosts"), 60)
         pids = processes(NAME)
