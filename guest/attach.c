@@ -73,6 +73,7 @@ static void draw_session(struct memx_attacher *a)
 	memcpy(a->session, half, sizeof(a->session));
 	memset(a->lineage, 0, sizeof(a->lineage));
 	a->lineage[0] = draw(a);
+	a->known = 0;
 	a->epoch = 0;
 	a->sized = false;
 	a->frozen = false;
@@ -199,6 +200,7 @@ static u32 attached(struct memx_attacher *a, const struct memx_agreed *agreed)
 		actions |= MEMX_ACT_SIZE;
 	a->agreed = *agreed;
 	a->sized = true;
+	a->known = a->lineage[0];
 	a->state = MEMX_A_ATTACHED;
 	a->attempts = 0;
 	a->status = MEMX_S_OK;
@@ -280,11 +282,14 @@ u32 memx_attach_detached(struct memx_attacher *a, u32 status, u64 now)
 
 u32 memx_attach_resumed(struct memx_attacher *a, u64 now)
 {
-	u32 i;
+	u32 i, last = MEMX_MAX_LINEAGE - 1;
 
 	if (a->state == MEMX_A_STOPPED || a->state == MEMX_A_GONE)
 		return 0;
-	for (i = MEMX_MAX_LINEAGE - 1; i; i--)
+	/* The donors hold that of the last attach, however many resumes ago it was: without it they would not know us. */
+	if (a->known && a->lineage[last] == a->known)
+		last--;
+	for (i = last; i; i--)
 		a->lineage[i] = a->lineage[i - 1];
 	a->lineage[0] = draw(a);
 	a->attempts = 0;

@@ -66,6 +66,7 @@ struct memx_attacher {
 	u8 session[16];
 	u64 epoch;		/* of the last attempt */
 	u64 lineage[MEMX_MAX_LINEAGE];
+	u64 known;		/* that of the last successful attach, never forgotten; 0: none yet */
 
 	u32 slots_wanted;	/* before the first attach; 0: what the quota allows */
 	u32 slots_max;		/* more than this is not taken (the table would not fit into this guest) */
