@@ -153,6 +153,29 @@ static u8 copies_wanted(const struct core_link *link, const struct session *s)
 	return r < MEMX_MAX_REPLICAS ? r : MEMX_MAX_REPLICAS - 1;	/* a place in the record for the replacement */
 }
 
+/*
+ * Sessions that this very domain attached before: its module was loaded anew. Those of another domain of the same UUID are not
+ * touched: it may be a copy that lives, or a saved image that will want its pages again. A domain's end frees its own.
+ *
+ * At once, not when the new one is granted: what they reserve may be just what the new one lacks, and a guest that has itself
+ * refused under one id after another must not leave a session here and at every donor with each.
+ */
+static void replace_others(struct session *s)
+{
+	struct list *pos;
+
+again:
+	list_for_each(pos, &s->core->sessions) {
+		struct session *old = list_entry(pos, struct session, in_core);
+
+		if (old == s || old->state == SESSION_FREEING || old->domid != s->domid ||
+		    memcmp(old->vm, s->vm, sizeof(s->vm)))
+			continue;
+		session_free_start(old);
+		goto again;
+	}
+}
+
 /* The map is through. */
 void attach_begin(struct core_link *link)
 {
@@ -176,6 +199,7 @@ void attach_begin(struct core_link *link)
 	if (old)
 		session_destroy(old);
 	list_add_tail(&s->in_core, &core->sessions);
+	replace_others(s);
 	session_relink(s);		/* donors may have said who they are since the first records came */
 	s->state = SESSION_ATTACHING;
 	s->step = ATTACH_DONORS;
@@ -457,26 +481,6 @@ static void step_fence(struct session *s)
 	ask_reservations(s, &a);
 }
 
-/*
- * Sessions that this very domain attached before: its module was loaded anew. Those of another domain of the same UUID are not
- * touched: it may be a copy that lives, or a saved image that will want its pages again. A domain's end frees its own.
- */
-static void replace_others(struct session *s)
-{
-	struct list *pos;
-
-again:
-	list_for_each(pos, &s->core->sessions) {
-		struct session *old = list_entry(pos, struct session, in_core);
-
-		if (old == s || old->state == SESSION_FREEING || old->domid != s->domid ||
-		    memcmp(old->vm, s->vm, sizeof(s->vm)))
-			continue;
-		session_free_start(old);
-		goto again;
-	}
-}
-
 static void grant(struct session *s)
 {
 	struct core_link *link = s->link;
@@ -503,7 +507,6 @@ static void grant(struct session *s)
 		}
 	}
 	session_review_all(s);
-	replace_others(s);
 }
 
 static void step_reserve(struct session *s)

@@ -150,6 +150,8 @@ void link_teardown(struct core_link *link)
 			list_del(link->lane[i].records.next);
 	if (link->session && list_empty(&link->session->in_core))
 		session_destroy(link->session);		/* its map never came to an end: nobody else knows of it */
+	else if (link->session && link->session->state == SESSION_FREEING)
+		link->session->link = NULL;		/* donors are told to free it, whoever waited for that */
 	else if (link->session)
 		session_halt(link->session);
 	list_del(&link->in_core);

@@ -412,6 +412,64 @@ static void freed_at_donors_that_were_away(void **state)
 	assert_int_equal(pages_at_donors(), 0);
 }
 
+static u32 sessions_known(void)
+{
+	struct core_status st;
+
+	core_status(w->core, &st);
+	return st.sessions;
+}
+
+/* Its channel ends before the donors have answered: they are told all the same, and it is forgotten. */
+static void hang_up_while_detaching(void **state)
+{
+	(void)state;
+	w = world_new(1, 2, 64, NULL);
+	g = wguest_new(w, 256, 2);
+	assert_true(wguest_start(g));
+	fill(g);
+	w->donor[1].hung = true;
+	wguest_detach(g);
+	world_settle(w);
+	wguest_hang_up(g);
+	world_settle(w);
+	assert_int_equal(sessions_known(), 1);
+	w->donor[1].hung = false;
+	world_pass(w, 300);
+	assert_int_equal(pages_at_donors(), 0);
+	assert_int_equal(sessions_known(), 0);
+}
+
+/* Refused under one id after another: neither the relay nor a donor keeps a session for each. */
+static void refused_under_many_ids(void **state)
+{
+	struct srv_totals totals;
+	u32 i;
+
+	(void)state;
+	w = world_new(1, 2, 64, NULL);
+	g = wguest_new(w, 256, 2);
+	assert_true(wguest_start(g));
+	assert_int_equal(wguest_do(g, wguest_store(g, 0, 8)), MEMX_S_OK);
+	for (i = 0; i < MEMX_MAX_REPLICAS; i++)
+		if (g->record[0].replica[i].state)
+			g->record[0].replica[i].donor[0] ^= 0x55;	/* nobody has heard of them */
+	wguest_hang_up(g);
+	wguest_offer(g);
+	world_settle(w);
+	for (i = 0; i < 50; i++) {
+		g->session[3]++;
+		wguest_attach(g);
+		world_settle(w);
+		assert_int_equal(g->attach_status, MEMX_S_NODONOR);
+		assert_in_range(sessions_known(), 0, 2);
+	}
+	for (i = 0; i < 2; i++) {
+		srv_totals(w->donor[i].srv, &totals);
+		assert_in_range(totals.sessions, 0, 2);
+	}
+}
+
 static void domain_gone(void **state)
 {
 	(void)state;
@@ -557,6 +615,7 @@ int main(void)
 		rule(room_to_repair_is_kept), rule(more_copies_than_donors), rule(no_donor_there), rule(relay_killed),
 		rule(unknown_donor_in_the_map), rule(donors_keep_what_the_map_names_and_nothing_else), rule(a_relay_left_behind),
 		rule(an_old_epoch), rule(a_clone_is_superseded), rule(detach_frees_everything), rule(freed_at_donors_that_were_away),
+		rule(hang_up_while_detaching), rule(refused_under_many_ids),
 		rule(domain_gone), rule(reload_replaces_the_session), rule(a_saved_session_outlives_a_fresh_boot),
 		rule(freed_by_command), rule(a_donor_is_emptied),
 		rule(a_donor_is_removed), rule(drained),
