@@ -26,7 +26,8 @@ struct lane {
 	struct memx_chan *chan;
 	unsigned int index;
 	u32 pending;			/* bytes put but not published */
-	bool ready;			/* notified, or not read to its end in the last turn */
+	bool ready;			/* notified, or held up by a lane that has not said HELLO */
+	bool more;			/* not read to its end: goes on in the next round */
 	bool fetch;			/* by the guest's HELLO */
 	bool greeted;			/* its HELLO was read */
 	bool owed;			/* the guest waits for room */
@@ -183,8 +184,13 @@ static u32 lane_frame(struct lane *lane)
 static void again_due(struct memx_timer *timer, u64 now)
 {
 	struct edge_link *link = (struct edge_link *)((char *)timer - offsetof(struct edge_link, again));
+	unsigned int i;
 
 	(void)now;
+	for (i = 0; i < link->lanes; i++) {
+		link->lane[i].ready |= link->lane[i].more;
+		link->lane[i].more = false;
+	}
 	worker_turn(link->worker);
 }
 
@@ -212,9 +218,13 @@ static void lane_read(struct lane *lane)
 				left -= len;
 				continue;
 			}
-			/* Others want their turn too: this lane goes on in the next one. */
-			lane->ready = true;
-			memx_timer_set(link->worker->loop, &link->again, worker_now(link->worker), again_due);
+			/*
+			 * Others want their turn too. This lane goes on in the next round, not in another turn of this one: a guest
+			 * that is answered at once, and as quick as we are, would keep the loop from everybody else for ever.
+			 */
+			lane->more = true;
+			if (memx_timer_set(link->worker->loop, &link->again, worker_now(link->worker), again_due))
+				lane->ready = true;
 			return;
 		}
 		avail = memx_vring_avail(&lane->chan->ring);
