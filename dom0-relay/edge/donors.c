@@ -18,6 +18,7 @@
 enum {
 	RETRY_MAX = 8,
 	INLINE_MAX = 1024,		/* shorter pieces are copied, not referenced */
+	ASK_QUEUE_MAX = 32 << 20,	/* bytes beside stores that may wait for a donor which asks */
 };
 
 enum donor_state {
@@ -110,6 +111,12 @@ static int conn_frame(struct memx_conn *conn, const struct memx_head *head, void
 	if (*d->reason) {
 		rbuf_put(body);
 		return -ECANCELED;
+	}
+	/* What we ask is bounded by the core; what a donor makes us answer is bounded here, if it does not take the answers. */
+	if (!head->reply && d->conn.queued > d->worker->conf->core.donor_bytes + ASK_QUEUE_MAX) {
+		rbuf_put(body);
+		snprintf(conn->why, sizeof(conn->why), "asks and does not take the answers");
+		return -EPROTO;
 	}
 	if (!head->len) {
 		ret = core_donor_head(d->core, head, &body, worker_now(d->worker));
