@@ -504,6 +504,7 @@ struct relay_core {
 	struct list fetching;
 	struct list retry;
 	bool draining;
+	u64 drain_until;		/* draining: not waited for longer */
 	bool settling;
 	u64 last_tick, judge_from, started;
 	u64 tick_at;			/* next wanted tick */
