@@ -2,7 +2,7 @@
 /*
  * port.h - what the module's pure parts need of where they run: the kernel, a KUnit kernel, or a process.
  *
- * slots, records, reqs, frames, attach, same and lane include this and shared/memx/, nothing else: no Xen, no kernel header.
+ * slots, records, reqs, frames, attach, lane, receive and engine include this and shared/memx/, nothing else: no Xen, no kernel header.
  * So the same files are the module's engine, run under KUnit, and make the native guest that drives a relay over shared
  * memory in benchmarks, fault campaigns and simulations.
  *

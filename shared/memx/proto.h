@@ -41,7 +41,7 @@ enum {
 
 	/*
 	 * Requests that the relay itself may have unanswered on one lane (RECORD, PING). Each side keeps room for them in its
-	 * sending ring beside its replies, so that neither can block the other: see MEMX_RESERVE_BYTES in codec.h.
+	 * sending ring beside its replies, so that neither can block the other: see MEMX_RESERVE_REPLY in codec.h.
 	 */
 	MEMX_RELAY_CREDITS	= 4,
 };
