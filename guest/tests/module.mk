@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 
-TESTS_C += test-engine
-test-engine_SRCS := guest/tests/test-engine.c guest/slots.c guest/records.c guest/reqs.c guest/frames.c guest/attach.c \
-	guest/lane.c guest/receive.c guest/engine.c
-test-engine_LDLIBS := -lxxhash -lpthread
+ENGINE_WORLD := guest/tests/engine-world.c \
+	$(addprefix guest/,slots.c records.c reqs.c frames.c attach.c lane.c receive.c engine.c)
+
+TESTS_C += test-engine test-engine-attach
+$(foreach t,test-engine test-engine-attach,\
+	$(eval $(t)_SRCS := guest/tests/$(t).c $(ENGINE_WORLD))\
+	$(eval $(t)_LDLIBS := -lxxhash -lpthread))
