@@ -49,7 +49,10 @@
 #
 #   TESTS_XEN += swap-pv              the same (PROGS default to the opt variant), run by check-xen, one at a time
 #
-#   FUZZERS += fuzz-wire              a libFuzzer program (clang), corpus in fuzz-wire_CORPUS
+#   FUZZERS += fuzz-wire              a libFuzzer program (clang), built by "make fuzzers", run for long by "make fuzz"
+#   fuzz-wire_CORPUS := dir           inputs that are kept: suite fuzz-wire-short runs them, then
+#   fuzz-wire_RUNS := 20000           so many inputs (default 5000) of at most
+#   fuzz-wire_MAX_LEN := 600          so many bytes (default 600)
 #
 #   INSTALL_FILES += path:destination e.g. server/memx-server.service:$(unitdir)/
 #
@@ -131,6 +134,14 @@ fuzz_CC := clang
 
 FRAGMENTS := $(sort $(wildcard */module.mk */*/module.mk))
 include $(filter-out build/%,$(FRAGMENTS))
+
+TESTS_SCRIPT += $(FUZZERS:%=%-short)
+define fuzz_suite
+$(1)-short_CMD := tools/fuzz/run-short $(fuzz_DIR)/bin/$(1) $(or $($(1)_RUNS),5000) $(or $($(1)_MAX_LEN),600) $($(1)_CORPUS)
+$(1)-short_DEPS := $(fuzz_DIR)/bin/$(1)
+$(1)-short_VARIANTS := opt
+endef
+$(foreach f,$(FUZZERS),$(eval $(call fuzz_suite,$(f))))
 
 # The version: VERSION, and what git knows beyond it. Only sources that include memx-version.h depend on it.
 
@@ -222,6 +233,7 @@ XEN_SUITES = $(foreach t,$(TESTS_XEN),$(call suite_names,$(t),opt))
 # Everything that the unit suites need compiled. It is, before the first suite runs: suites may call make themselves.
 tests: $(foreach t,$(TESTS_C),$(foreach v,$(or $($(t)_VARIANTS),asan),$($(v)_DIR)/test/$(t)))
 tests: $(foreach t,$(TESTS_C) $(TESTS_SCRIPT),$(foreach v,$(or $($(t)_VARIANTS),asan),$(patsubst %,$($(v)_DIR)/bin/%,$($(t)_PROGS))))
+tests: $(FUZZERS:%=$(fuzz_DIR)/bin/%)
 suites-unit: $(UNIT_SUITES:%=suite-%)
 suites-xen: $(XEN_SUITES:%=suite-%)
 
@@ -282,7 +294,8 @@ fuzzers: $(FUZZERS:%=$(fuzz_DIR)/bin/%)
 fuzz: $(FUZZERS:%=fuzz-run-%)
 $(FUZZERS:%=fuzz-run-%): fuzz-run-%: $(fuzz_DIR)/bin/%
 	@mkdir -p build/fuzz/corpus/$*
-	$< -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/fuzz/$*- build/fuzz/corpus/$* $($*_CORPUS)
+	$< -max_total_time=$(FUZZ_SECONDS) -max_len=$(or $($*_MAX_LEN),600) -rss_limit_mb=2048 -timeout=30 \
+		-artifact_prefix=build/fuzz/$*- build/fuzz/corpus/$* $($*_CORPUS)
 
 install: programs
 	@$(foreach p,$(PROGRAMS),$(if $($(p)_NOINSTALL),,\
