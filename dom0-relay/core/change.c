@@ -244,52 +244,68 @@ static void placed_all(struct extent *x)
 	extent_review(x);
 }
 
-static void place_refused(struct extent *x, struct core_donor *d, u32 status)
+/*
+ * Where the record in effect counts on a copy, PLACE only raises its generation: the donor has no reason to refuse that, unless
+ * it has the extent no more. Anything else says nothing about the copy, so it must not cost one: -EPROTO, its connection goes.
+ */
+static int place_refused(struct extent *x, struct core_donor *d, u32 status)
 {
 	struct session *s = x->s;
 	int i = placement_find(&x->cur, d);
+	bool held = i >= 0 && replica_takes_writes(&x->cur.r[i]) && x->cur.r[i].instance == d->instance;
 
 	switch (status) {
 	case S_LOST:
-		return;
+		return 0;
 	case MEMX_S_FENCED:
 	case MEMX_S_SUPERSEDED:
 		session_fenced(s, d, status);
-		return;
+		return 0;
 	case MEMX_S_UNKNOWN:
 	case MEMX_S_NOFENCE:
-		fence_open(s, d);
-		return;
+		if (s->sd[d->index].state == SD_READY)
+			fence_open(s, d);
+		return 0;
+	case MEMX_S_ABSENT:
+		if (!held)
+			return -EPROTO;
+		extent_replica_failed(x, d, status);
+		break;
 	case MEMX_S_NOSPACE:
 	case MEMX_S_DRAINING:
 	case MEMX_S_LIMIT:
 	case MEMX_S_AGAIN:
+	case MEMX_S_GENERATION:
+		if (held)
+			return -EPROTO;
 		s->sd[d->index].full_until = s->core->now + 1000 * MS;
 		break;
 	default:
-		core_say(s->core, CORE_LOG_WARN, "place-refused", "guest=%s extent=%u donor=%s status=%s", s->name, x->index,
-			 d->name, status_word(status));
-		if (i >= 0 && replica_takes_writes(&x->cur.r[i]) && x->cur.r[i].instance == d->instance)
-			x->cur.r[i].bad = true;
+		return -EPROTO;
 	}
 	x->refused |= bit64(d->index);
+	return 0;
 }
 
 static int place_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
 {
 	struct extent *x = dop->extent;
+	int ret = 0;
 
 	(void)body;
-	if (head && head->len)
-		return -EPROTO;
 	x->pending--;
-	if (status != MEMX_S_OK) {
+	if (status != MEMX_S_OK || (head && head->len)) {
 		x->place_failed = true;
-		place_refused(x, dop->donor, status);
+		ret = head && head->len ? -EPROTO : place_refused(x, dop->donor, status);
+	}
+	if (ret) {
+		core_say(x->s->core, CORE_LOG_WARN, "place-refused", "guest=%s extent=%u donor=%s status=%s", x->s->name, x->index,
+			 dop->donor->name, status_word(status));
+		x->refused |= bit64(dop->donor->index);
 	}
 	if (!x->pending)
 		placed_all(x);
-	return 0;
+	return ret;
 }
 
 /* Did the record in effect already count on this copy? @k: its donor's place there. */

@@ -488,6 +488,12 @@ void donor_violation(struct core_donor *d, const char *fmt, ...)
 	vsnprintf(why, sizeof(why), fmt, args);
 	va_end(args);
 	d->core->count.donor_violations++;
+	/* What it holds it may serve on its next connection; new copies go elsewhere for a while, longer each time. */
+	if (d->core->now - d->offended_at > OFFENCE_FORGOTTEN_MS * MS)
+		d->offences = 0;
+	d->offended_at = d->core->now;
+	d->shunned_until = d->core->now + (1000 * MS << (d->offences < 5 ? d->offences : 5));
+	d->offences++;
 	donor_fail(d, "protocol: %s", why);
 }
 

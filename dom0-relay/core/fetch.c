@@ -153,7 +153,16 @@ static int take_pages(struct dop *dop, const struct memx_head *head, struct rbuf
 	return 0;
 }
 
-static void whole_error(struct dop *dop, u32 status, u64 generation)
+/* Until its extent is looked at again. */
+static void park(struct greq *req)
+{
+	list_del(&req->in_fetching);
+	list_del(&req->in_extent);
+	list_add_tail(&req->in_extent, &req->extent->fetches);
+}
+
+/* What a whole FETCH was refused with. -EPROTO: no donor may answer that. */
+static int whole_error(struct dop *dop, u32 status, u64 generation)
 {
 	struct greq *req = dop->req;
 	struct extent *x = req->extent;
@@ -176,9 +185,18 @@ static void whole_error(struct dop *dop, u32 status, u64 generation)
 		if (!generation && i >= 0 && x->cur.r[i].state != MEMX_R_STALE)
 			extent_replica_failed(x, d, status);	/* it does not even hold the extent */
 		break;
-	default:
+	case MEMX_S_AGAIN:
+	case MEMX_S_LIMIT:
+		req->patience = true;
 		break;
+	case MEMX_S_GENERATION:
+	case MEMX_S_CORRUPT:
+	case MEMX_S_IO:
+		break;
+	default:
+		return -EPROTO;
 	}
+	return 0;
 }
 
 static int fetch_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
@@ -205,9 +223,7 @@ static int fetch_done(struct dop *dop, u32 status, const struct memx_head *head,
 	} else if (head->len || !whole) {
 		goto broken;
 	}
-	if (whole)
-		whole_error(dop, status, memx_le64(io.generation));
-	else if (take_pages(dop, head, body))
+	if (whole ? whole_error(dop, status, memx_le64(io.generation)) : take_pages(dop, head, body))
 		goto broken;
 	if (req->todo) {
 		if (!req->out)
@@ -345,10 +361,15 @@ void fetch_go(struct greq *req)
 		if (d && fetch_ask(req, d, false))
 			return;
 	}
+	if (req->patience) {		/* all over again, a moment later */
+		req->patience = false;
+		req->tried = 0;
+		park(req);
+		extent_later(req->extent);
+		return;
+	}
 	if (one_is_away(req)) {
-		list_del(&req->in_fetching);
-		list_del(&req->in_extent);
-		list_add_tail(&req->in_extent, &req->extent->fetches);
+		park(req);
 		return;
 	}
 	note(req, req->todo, MEMX_S_IO);

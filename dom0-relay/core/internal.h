@@ -61,6 +61,7 @@ enum {
 	HEDGE_MAX		= 1000,	/* hundredths of a hedged fetch that a donor may have in reserve */
 	DONOR_MAX_RETRIES	= 3,	/* of a store that a donor found damaged on arrival */
 	RETRY_MS		= 1000,	/* after a refused attach */
+	OFFENCE_FORGOTTEN_MS	= 300000,	/* a donor that kept the protocol for so long has a clean record */
 
 	S_LOST			= MEMX_S_COUNT,	/* not from the wire: the connection went before the answer came */
 };
@@ -157,6 +158,8 @@ struct core_donor {
 	u64 lat_ns, lat_dev_ns;		/* of fetches: smoothed mean and deviation (RFC 6298's estimator) */
 	u64 hedge_budget;		/* hundredths of a hedge */
 	u64 stores, fetches, losses;
+	u64 offended_at, shunned_until;	/* broke the protocol; gets no new copies where another can have them until then */
+	u32 offences;			/* in a row */
 };
 
 struct core_donor *donor_by_id(struct relay_core *core, const u8 id[16]);
@@ -404,6 +407,7 @@ struct greq {
 	u16 op;
 	u8 lane, count, tries;
 	bool hedged;
+	bool patience;			/* FETCH: a donor asked for a moment */
 	u8 status[MEMX_MAX_PAGES];
 	struct {
 		struct rbuf *buf;

@@ -91,6 +91,12 @@ static bool takes_copies(const struct replica *r)
 	return r->state == MEMX_R_LIVE || r->state == MEMX_R_SYNCING;
 }
 
+/* A donor that broke the protocol lately gets a copy only where there is none yet and nobody else has room. */
+static bool shunned(const struct core_donor *d)
+{
+	return d->shunned_until > d->core->now;
+}
+
 static bool eligible(const struct session *s, const struct core_donor *d, const struct placement *p, u64 not, bool by_domain)
 {
 	const struct sdonor *sd = &s->sd[d->index];
@@ -142,13 +148,13 @@ struct core_donor *place_choose(struct extent *x, const struct placement *p, u64
 	struct core_donor *from[CORE_MAX_DONORS], *tight[CORE_MAX_DONORS];
 	u64 unplaced = s->extents > s->placed ? s->extents - s->placed : 0;
 	u32 i, n = 0, nt = 0;
-	int pass;
+	int pass, passes = placement_copies(p) ? 2 : 3;
 
-	for (pass = 0; pass < 2 && !n; pass++) {
+	for (pass = 0; pass < passes && !n; pass++) {
 		for (i = 0; i < CORE_MAX_DONORS; i++) {
 			struct core_donor *d = s->core->donor[i];
 
-			if (!d || !eligible(s, d, p, not, !pass))
+			if (!d || !eligible(s, d, p, not, !pass) || (pass < 2 && shunned(d)))
 				continue;
 			from[n++] = d;
 			if (!x->cur.generation && reserved_left(s, d) >= unplaced)

@@ -15,8 +15,9 @@
  *	CORRUPT				damaged on the way: again	CORRUPT after three times
  *	NOFENCE, UNKNOWN		fenced anew, asked again	-
  *	GENERATION, newer than ours	the record changes first	-
+ *	GENERATION older, ABSENT	gone: dropped from the record	-
  *	FENCED, SUPERSEDED		this relay was left behind	- (the link is closed)
- *	anything else			bad: dropped from the record	-
+ *	anything else			says nothing about the copy: the donor broke the protocol and loses its connection
  *	connection lost			asked again, or dropped		-
  */
 #include "internal.h"
@@ -132,6 +133,12 @@ static void merge_all(struct greq *req, u32 status)
 		req->status[i] = worse(req->status[i], status);
 }
 
+/* What may befall one page of a store or discard where others fare better. */
+static bool may_be_of_a_page(u32 status)
+{
+	return status == MEMX_S_OK || status == MEMX_S_OLD || status == MEMX_S_NOSPACE || status == MEMX_S_CORRUPT;
+}
+
 static int merge_pages(struct greq *req, const struct rbuf *body)
 {
 	struct memx_want want;
@@ -139,58 +146,76 @@ static int merge_pages(struct greq *req, const struct rbuf *body)
 
 	for (i = 0; i < req->count; i++) {
 		memcpy(&want, body->data + MEMX_IO_LEN + i * sizeof(want), sizeof(want));
-		if (memx_le32(want.slot) != slot_of(req, i))
+		if (memx_le32(want.slot) != slot_of(req, i) || !may_be_of_a_page(memx_le32(want.status)))
 			return -EPROTO;
-		req->status[i] = worse(req->status[i], memx_status_known(memx_le32(want.status)));
+	}
+	for (i = 0; i < req->count; i++) {
+		memcpy(&want, body->data + MEMX_IO_LEN + i * sizeof(want), sizeof(want));
+		req->status[i] = worse(req->status[i], memx_le32(want.status));
 	}
 	return 0;
 }
 
-/* What the answer says about the replica. True: it is settled for this donor. */
-static bool settled(struct greq *req, struct core_donor *d, u32 status, u64 held)
+/* The donor does not hold the extent by the record that it confirmed. */
+static int wrong_generation(struct extent *x, struct core_donor *d, u64 held)
+{
+	if (!extent_takes_writes(x))	/* sent before the change that is under way */
+		return 0;
+	if (!held || held == x->cur.generation || (held > x->cur.generation && held - x->cur.generation >= 1ULL << 32))
+		return -EPROTO;
+	if (held > x->cur.generation)
+		extent_newer(x, held);
+	else
+		extent_replica_failed(x, d, MEMX_S_GENERATION);
+	return 0;
+}
+
+/*
+ * What the answer says about the replica. 1: it is settled for this donor; 0: it is not; -EPROTO: no donor may answer that.
+ * Only who says that it has not got the extent, or has it by an older record, has lost its copy. Nothing else may cost a copy,
+ * which could be the last: the donor loses its connection, and what it must have waits as for any donor that is away.
+ */
+static int settled(struct greq *req, struct core_donor *d, u32 status, u64 held)
 {
 	struct extent *x = req->extent;
 
 	switch (status) {
 	case MEMX_S_OK:
-		return true;
+		return 1;
 	case MEMX_S_OLD:
 	case MEMX_S_NOSPACE:
 		merge_all(req, status);
-		return true;
+		return 1;
 	case MEMX_S_CORRUPT:
 		if (++req->tries <= DONOR_MAX_RETRIES) {
 			extent_later(x);
-			return false;
+			return 0;
 		}
 		merge_all(req, status);
-		return true;
+		return 1;
 	case MEMX_S_AGAIN:
 	case MEMX_S_LIMIT:
 		extent_later(x);
-		return false;
+		return 0;
 	case MEMX_S_UNKNOWN:
 	case MEMX_S_NOFENCE:
 		if (x->s->sd[d->index].state == SD_READY)
 			fence_open(x->s, d);
-		return false;
+		return 0;
 	case MEMX_S_FENCED:
 	case MEMX_S_SUPERSEDED:
 		session_fenced(x->s, d, status);
-		return false;
+		return 0;
 	case MEMX_S_GENERATION:
-		if (!extent_takes_writes(x))	/* sent before the change that is under way */
-			return false;
-		if (held > x->cur.generation && held - x->cur.generation < 1ULL << 32) {
-			extent_newer(x, held);
-			return false;
-		}
-		break;
+		return wrong_generation(x, d, held);
+	case MEMX_S_ABSENT:
+		if (held)
+			return -EPROTO;
+		extent_replica_failed(x, d, status);
+		return 0;
 	default:
-		break;
+		return -EPROTO;
 	}
-	extent_replica_failed(x, d, status);
-	return false;
 }
 
 static int store_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
@@ -198,6 +223,7 @@ static int store_done(struct dop *dop, u32 status, const struct memx_head *head,
 	struct greq *req = dop->req;
 	struct core_donor *d = dop->donor;
 	struct memx_io io = { 0 };
+	int ret = 1;
 
 	list_del(&dop->in_req);
 	req->out &= ~bit64(d->index);
@@ -215,13 +241,15 @@ static int store_done(struct dop *dop, u32 status, const struct memx_head *head,
 	}
 	if (status == MEMX_S_PARTIAL && merge_pages(req, body))
 		return -EPROTO;
-	if (status == MEMX_S_PARTIAL || settled(req, d, status, memx_le64(io.generation))) {
+	if (status != MEMX_S_PARTIAL)
+		ret = settled(req, d, status, memx_le64(io.generation));
+	if (ret > 0) {
 		req->done |= bit64(d->index);
 		if (status == MEMX_S_OK || status == MEMX_S_PARTIAL)
 			d->stores += req->count;
 		store_check(req);
 	}
-	return 0;
+	return ret < 0 ? ret : 0;
 }
 
 /* ---- out to the donors -------------------------------------------------------------------------------------------------------- */

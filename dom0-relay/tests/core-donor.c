@@ -592,6 +592,116 @@ static void a_double_answer_is_a_violation(void **state)
 	assert_true(s->done && s->status == MEMX_S_OK);
 }
 
+/* ---- odd answers --------------------------------------------------------------------------------------------------------------- */
+
+static u16 odd_op;
+static u32 odd_status;
+
+/* The whole request is refused with a status that no donor has a reason to give. */
+static bool oddly(struct wdonor *d, struct frame *f)
+{
+	(void)d;
+	if ((memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) != odd_op)
+		return true;
+	f->hdr.status = memx_put_le32(odd_status);
+	f->len = 0;
+	f->hdr.len = 0;
+	return true;
+}
+
+static const u32 odd[] = {
+	MEMX_S_VERSION, MEMX_S_GENERATION, MEMX_S_DENIED, MEMX_S_OP, MEMX_S_INVALID, MEMX_S_DRAINING, MEMX_S_IO, MEMX_S_PROTO,
+	MEMX_S_NODONOR, MEMX_S_MISMATCH, 77,
+};
+
+/* Whatever the only donor says of a store or discard: its copy stays in the record, and what was stored can be read again. */
+static void odd_answers_cost_no_copy(void **state)
+{
+	u32 i;
+
+	(void)state;
+	for (i = 0; i < 2 * sizeof(odd) / sizeof(odd[0]); i++) {
+		struct wreq *r;
+
+		cluster(1, 1);
+		stored(0, 8);
+		odd_op = i & 1 ? MEMX_OP_DISCARD : MEMX_OP_STORE;
+		odd_status = odd[i / 2];
+		holder(0, 0)->tamper = oddly;
+		r = i & 1 ? wguest_discard(g, 8, 1) : wguest_store(g, 8, 1);
+		world_pass(w, 3000);
+		assert_false(r->done);
+		assert_int_equal(live_copies(0), 1);
+		assert_true(world_counters(w).donor_violations >= 1);
+		assert_int_equal(world_counters(w).extents_lost, 0);
+		holder(0, 0)->tamper = NULL;
+		world_pass(w, 1000);
+		assert_true(r->done && r->status == MEMX_S_OK);
+		fetched(0, 8);
+		if (i + 1 < 2 * sizeof(odd) / sizeof(odd[0]))
+			world_free(w);
+	}
+}
+
+/* The same for a PLACE that only raises the generation of the last live copy. */
+static void odd_answers_to_place_cost_no_copy(void **state)
+{
+	static const u32 refusals[] = { MEMX_S_NOSPACE, MEMX_S_LIMIT, MEMX_S_AGAIN };
+	u32 i, n = sizeof(odd) / sizeof(odd[0]), all = n + sizeof(refusals) / sizeof(refusals[0]);
+
+	(void)state;
+	for (i = 0; i < all; i++) {
+		struct wdonor *left, *lost;
+		struct wreq *r;
+
+		cluster(2, 2);
+		stored(0, 8);
+		left = holder(0, 0);
+		lost = holder(0, 1);
+		odd_op = MEMX_OP_PLACE;
+		odd_status = i < n ? odd[i] : refusals[i - n];
+		left->tamper = oddly;
+		lost->there = false;
+		wdonor_drop(lost);
+		r = wguest_store(g, 8, 1);
+		world_pass(w, 3000);
+		assert_false(r->done);
+		assert_int_equal(world_counters(w).extents_lost, 0);
+		assert_int_equal(state_at(0, left), MEMX_R_LIVE);
+		left->tamper = NULL;
+		world_pass(w, 1000);
+		assert_true(r->done && r->status == MEMX_S_OK);
+		fetched(0, 8);
+		if (i + 1 < all)
+			world_free(w);
+	}
+}
+
+/* A fetch that the only donor refuses oddly waits, too; one that it puts off is asked again. */
+static void odd_answers_to_a_fetch(void **state)
+{
+	static const u32 status[] = { MEMX_S_INVALID, MEMX_S_DENIED, MEMX_S_AGAIN, MEMX_S_LIMIT };
+	u32 i;
+
+	(void)state;
+	cluster(1, 1);
+	stored(0, 8);
+	for (i = 0; i < sizeof(status) / sizeof(status[0]); i++) {
+		struct wreq *r;
+
+		odd_op = MEMX_OP_FETCH;
+		odd_status = status[i];
+		holder(0, 0)->tamper = oddly;
+		r = wguest_fetch(g, 0, 8);
+		world_pass(w, 1000);
+		assert_false(r->done);
+		holder(0, 0)->tamper = NULL;
+		world_pass(w, 1000);
+		assert_true(r->done && r->status == MEMX_S_OK);
+	}
+	assert_int_equal(live_copies(0), 1);
+}
+
 #define rule(name) cmocka_unit_test_teardown(name, teardown)
 
 int main(void)
@@ -604,7 +714,8 @@ int main(void)
 		rule(one_after_the_other),
 		rule(repair_respects_versions), rule(all_copies_lost), rule(a_bad_copy_is_not_believed),
 		rule(the_only_copy_is_bad), rule(an_old_page_is_not_believed), rule(broken_answers_end_the_connection),
-		rule(a_double_answer_is_a_violation),
+		rule(a_double_answer_is_a_violation), rule(odd_answers_cost_no_copy), rule(odd_answers_to_place_cost_no_copy),
+		rule(odd_answers_to_a_fetch),
 	};
 
 	return cmocka_run_group_tests_name("relay core: donors that fail and lie", tests, NULL, NULL);

@@ -32,6 +32,7 @@ struct regime {
 	u32 donors_min, replicas;
 	u32 weight[FAULTS];		/* of 1000 steps */
 	bool liar;			/* one donor damages a tenth of its answers */
+	bool odd;			/* all refuse a fiftieth of what is asked with statuses that have no meaning there */
 	bool full;			/* donors have hardly more room than is needed */
 };
 
@@ -54,6 +55,14 @@ static const struct regime memory = {
 };
 
 static const struct regime liars = { .name = "one donor lies", .donors_min = 3, .replicas = 2, .liar = true };
+static const struct regime odd = {
+	.name = "odd answers", .donors_min = 1, .replicas = 1, .odd = true,
+	.weight = { [FAULT_DROP] = 2, [FAULT_HANG] = 1, [FAULT_HEAL] = 8, [FAULT_RELAY] = 1, [FAULT_GUEST] = 1 },
+};
+static const struct regime odd_pairs = {
+	.name = "odd answers, two copies", .donors_min = 2, .replicas = 2, .odd = true,
+	.weight = { [FAULT_DROP] = 2, [FAULT_HANG] = 1, [FAULT_HEAL] = 8, [FAULT_RELAY] = 1, [FAULT_GUEST] = 1 },
+};
 static const struct regime triples = {
 	.name = "three copies", .donors_min = 4, .replicas = 3,
 	.weight = { [FAULT_DROP] = 6, [FAULT_HANG] = 4, [FAULT_HEAL] = 8, [FAULT_RELAY] = 1, [FAULT_GUEST] = 1, [FAULT_MEMORY] = 12 },
@@ -136,6 +145,27 @@ static bool lie(struct wdonor *d, struct frame *f)
 	return true;
 }
 
+/* Refusals that a donor has no reason for. None says that a page or a copy is gone, so none may cost one. */
+static bool refuse_oddly(struct wdonor *d, struct frame *f)
+{
+	static const u16 ops[] = { MEMX_OP_STORE, MEMX_OP_DISCARD, MEMX_OP_FETCH, MEMX_OP_PLACE, MEMX_OP_SCAN, MEMX_OP_FREE, MEMX_OP_RETAIN };
+	/* From the third last on not for a fetch: a guest is told when nobody has its page, and asks again by itself. */
+	static const u32 status[] = { MEMX_S_AGAIN, MEMX_S_VERSION, MEMX_S_DENIED, MEMX_S_OP, MEMX_S_INVALID, MEMX_S_LIMIT,
+				      MEMX_S_DRAINING, MEMX_S_PROTO, MEMX_S_NODONOR, MEMX_S_MISMATCH, MEMX_S_IO, MEMX_S_GENERATION, 99 };
+	u32 statuses = sizeof(status) / sizeof(status[0]);
+	u16 op = memx_le16(f->hdr.op) & (u16)~MEMX_OP_REPLY;
+	u32 i;
+
+	for (i = 0; i < sizeof(ops) / sizeof(ops[0]) && ops[i] != op; i++)
+		;
+	if (i == sizeof(ops) / sizeof(ops[0]) || world_random(d->w) % 50)
+		return true;
+	f->hdr.status = memx_put_le32(status[world_random(d->w) % (op == MEMX_OP_FETCH ? statuses - 3 : statuses)]);
+	f->len = 0;
+	f->hdr.len = 0;
+	return true;
+}
+
 static void strike(struct world *w, enum fault fault)
 {
 	struct wdonor *d = &w->donor[die(w, w->donors)];
@@ -203,12 +233,15 @@ static bool all_quiet(struct world *w)
 	return true;
 }
 
-static void heal(struct world *w)
+static void heal(struct world *w, bool odd_ends)
 {
 	u32 i, turn;
 
-	for (i = 0; i < w->donors; i++)
+	for (i = 0; i < w->donors; i++) {
 		w->donor[i].hung = false;
+		if (odd_ends)
+			w->donor[i].tamper = NULL;
+	}
 	for (turn = 0; turn < 800; turn++) {
 		for (i = 0; i < w->guests; i++) {
 			struct wguest *g = &w->guest[i];
@@ -262,6 +295,8 @@ static void run_one(const struct regime *r, u64 seed, struct core_counters *sum)
 
 	if (r->liar)
 		w->donor[mix >> 60 & 1].tamper = lie;
+	for (i = 0; r->odd && i < donors; i++)
+		w->donor[i].tamper = refuse_oddly;
 
 	for (i = 0; i < guests; i++)
 		wguest_start(wguest_new(w, 128, r->replicas));
@@ -281,11 +316,11 @@ static void run_one(const struct regime *r, u64 seed, struct core_counters *sum)
 		else if (!world_roll(w) || die(w, 40) == 0)
 			world_tick(w);
 	}
-	heal(w);
+	heal(w, r->odd);
 	for (i = 0; i < w->guests; i++)
-		read_back(w, &w->guest[i], r->liar || r->full);
+		read_back(w, &w->guest[i], r->liar || r->full || r->odd);
 	c = world_counters(w);
-	if (c.violations || c.extents_lost || (!r->liar && (c.donor_violations || c.bad_pages))) {
+	if (c.violations || c.extents_lost || (!r->liar && ((!r->odd && c.donor_violations) || c.bad_pages))) {
 		fprintf(stderr, "seed %llu: honest peers were accused: %llu %llu %llu %llu\n", (unsigned long long)seed,
 			(unsigned long long)c.violations, (unsigned long long)c.donor_violations,
 			(unsigned long long)c.bad_pages, (unsigned long long)c.extents_lost);
@@ -360,6 +395,18 @@ static void sim_liars(void **state)
 	run(&liars);
 }
 
+static void sim_odd(void **state)
+{
+	(void)state;
+	run(&odd);
+}
+
+static void sim_odd_pairs(void **state)
+{
+	(void)state;
+	run(&odd_pairs);
+}
+
 static void sim_triples(void **state)
 {
 	(void)state;
@@ -381,6 +428,8 @@ int main(void)
 		cmocka_unit_test(sim_relays),
 		cmocka_unit_test(sim_memory),
 		cmocka_unit_test(sim_liars),
+		cmocka_unit_test(sim_odd),
+		cmocka_unit_test(sim_odd_pairs),
 		cmocka_unit_test(sim_triples),
 		cmocka_unit_test(sim_narrow),
 	};
