@@ -7,6 +7,7 @@
 
 #include "server.h"
 #include "user/ctl.h"
+#include "user/log.h"
 #include "user/text.h"
 
 static json_t *integer(u64 value)
@@ -29,6 +30,7 @@ static json_t *counters(const struct server *server)
 #define SRV_X(name, text) json_object_set_new(all, #name, integer(c->name));
 	SRV_COUNTER_LIST(SRV_X)
 #undef SRV_X
+	json_object_set_new(all, "pressed", integer(server->pressed));
 	json_object_set_new(all, "connections_accepted", integer(server->accepted));
 	json_object_set_new(all, "connections_refused", integer(server->refused));
 	json_object_set_new(all, "connections_malformed", integer(server->malformed));
@@ -57,12 +59,16 @@ static json_t *cmd_status(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 		(u8)(server->instance >> 56), (u8)(server->instance >> 48), (u8)(server->instance >> 40),
 		(u8)(server->instance >> 32), (u8)(server->instance >> 24), (u8)(server->instance >> 16),
 		(u8)(server->instance >> 8), (u8)server->instance }, 8);
-	return json_pack("{s:s, s:o, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:o}",
+	return json_pack("{s:s, s:o, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:o}",
 			 "role", "donor", "id", hex(server->id, 16), "instance", instance,
 			 "domain", server->settings.domain, "listen", memx_addr_text(&server->settings.listen),
 			 "port", (json_int_t)server->port,
 			 "uptime_s", (json_int_t)((memx_loop_now(server->loop) - server->started_ns) / 1000000000ULL),
-			 "pages_total", integer(t.pages_total), "pages_used", integer(t.pages_used),
+			 "pages_total", integer(t.pages_total),
+			 "pages_limit", integer((u64)srv_chunks_of(server->limit) * SRV_CHUNK_PAGES),
+			 "pages_configured", integer((u64)srv_chunks_of(server->settings.memory) * SRV_CHUNK_PAGES),
+			 "pages_asked", integer(t.pages_asked), "pressed", server->pressure.allowed != SRV_NO_BOUND,
+			 "pages_used", integer(t.pages_used),
 			 "pages_reserved", integer(t.pages_reserved), "sessions", integer(t.sessions),
 			 "connections", integer(t.connections), "extents", integer(t.extents),
 			 "draining", t.draining, "locked", server->facts.locked, "huge", server->facts.huge,
@@ -127,8 +133,35 @@ static json_t *cmd_session_free(void *ctx, json_t *request, char err[MEMX_CTL_ER
 	return json_object();
 }
 
+/* Without arguments it tells; "bytes" sets, "default": true goes back to the settings. */
+static json_t *cmd_limit(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
+{
+	json_t *wanted = json_object_get(request, "bytes");
+	struct server *server = ctx;
+	u64 bytes = json_is_true(json_object_get(request, "default")) ? server->settings.memory : 0;
+	int ret;
+
+	if (json_is_integer(wanted) && json_integer_value(wanted) >= 0)
+		bytes = (u64)json_integer_value(wanted);
+	else if (wanted) {
+		snprintf(err, MEMX_CTL_ERR, "limit wants \"bytes\": a number, or \"default\": true");
+		return NULL;
+	}
+	if (wanted || bytes) {
+		ret = server_set_limit(server, bytes);
+		if (ret) {
+			snprintf(err, MEMX_CTL_ERR, "the limit stays as it was: %s", ret == -ENOSPC ?
+				 "it is more than this host has, or than the huge pages that were there at the start" : strerror(-ret));
+			return NULL;
+		}
+		memx_notice("limit", "limit_mib=%llu by=command", (unsigned long long)(server->limit >> 20));
+	}
+	return cmd_status(ctx, request, err);
+}
+
 static const struct memx_ctl_cmd commands[] = {
 	{ "status", cmd_status },
+	{ "limit", cmd_limit },
 	{ "peers", cmd_peers },
 	{ "sessions", cmd_sessions },
 	{ "session-free", cmd_session_free },

@@ -127,8 +127,7 @@ static void reload(struct server *server)
 {
 	struct settings s;
 	char err[512];
-	u32 chunks;
-	int ret;
+	int ret = 0;
 
 	if (!server->config_path) {
 		memx_warn("reload-refused", "reason=\"started without a configuration file\"");
@@ -139,14 +138,18 @@ static void reload(struct server *server)
 		memx_err("reload-failed", "error=%s", memx_quoted(err));
 		goto out;
 	}
-	chunks = srv_chunks_of(s.memory ? s.memory : server->settings.memory);
-	ret = srv_memfd_cover(server->store, chunks);
-	if (ret) {
+	/* What memxctl said stands until the file says otherwise than it did. */
+	if (s.memory && s.memory != server->settings.memory)
+		ret = server_set_limit(server, s.memory);
+	if (ret)
 		memx_err("reload-failed", "key=memory reason=\"%s\" kept_mib=%llu", strerror(-ret),
-			 (unsigned long long)(server->settings.memory >> 20));
-	} else {
-		srv_set_limit(server->core, (u64)chunks * SRV_CHUNK_PAGES);
-		server->settings.memory = s.memory ? s.memory : server->settings.memory;
+			 (unsigned long long)(server->limit >> 20));
+	else if (s.memory)
+		server->settings.memory = s.memory;
+	if (s.pressure != server->settings.pressure || s.min_available != server->settings.min_available) {
+		server->settings.pressure = s.pressure;
+		server->settings.min_available = s.min_available;
+		pressure_start(server);
 	}
 	server->settings.session_quota = s.session_quota;
 	srv_set_quota(server->core, s.session_quota >> MEMX_PAGE_SHIFT);
@@ -154,7 +157,7 @@ static void reload(struct server *server)
 	free(server->settings.domain);
 	server->settings.domain = strdup(s.domain);
 	memx_log_set_level(MEMX_LOG_ERR + s.log_level);
-	memx_notice("reloaded", "memory_mib=%llu domain=%s", (unsigned long long)(server->settings.memory >> 20), s.domain);
+	memx_notice("reloaded", "memory_mib=%llu domain=%s", (unsigned long long)(server->limit >> 20), s.domain);
 out:
 	settings_free(&s);
 	report(server, "READY=1\n");
@@ -245,6 +248,7 @@ static int start_edges(struct server *server)
 	ret = peers_listen(server);
 	if (ret)
 		return fail("listen-failed", memx_addr_text(&server->settings.listen), ret);
+	pressure_start(server);
 	ret = control_start(server);
 	if (ret)
 		memx_warn("control-failed", "socket=%s reason=\"%s\"", memx_quoted(server->settings.control), strerror(-ret));
@@ -254,6 +258,7 @@ static int start_edges(struct server *server)
 static void stop(struct server *server)
 {
 	control_stop(server);
+	pressure_stop(server);
 	peers_free(server);
 	memx_timer_cancel(&server->scrub);
 	memx_timer_cancel(&server->watchdog);
@@ -268,7 +273,7 @@ static void stop(struct server *server)
 
 int main(int argc, char **argv)
 {
-	struct server server = { .listener = MEMX_WATCH_INIT };
+	struct server server = { .listener = MEMX_WATCH_INIT, .psi = MEMX_WATCH_INIT, .psi_read = -1 };
 	char id[33];
 	uint64_t usec;
 	int ret = 1;
@@ -285,6 +290,7 @@ int main(int argc, char **argv)
 	}
 	memx_log_init("memx-server", MEMX_LOG_ERR + server.settings.log_level);
 	server.started_ns = memx_now();
+	server.limit = server.settings.memory;
 	server.loop = memx_loop_new();
 	if (!server.loop)
 		return fail("start-failed", "event loop", errno);

@@ -6,6 +6,7 @@
  *   settings.c     the configuration file and the command line
  *   peer.c         connections: bytes in, frames to the core, replies out
  *   control.c      the control socket
+ *   pressure.c     the limit, and the host's need for its memory
  *   memfd_store.c  the memory
  *   core/          every decision
  *
@@ -15,6 +16,7 @@
 #define SRV_SERVER_H
 
 #include "core/core.h"
+#include "core/pressure.h"
 #include "memfd_store.h"
 #include "user/loop.h"
 #include "user/net.h"
@@ -27,6 +29,8 @@ struct settings {
 	char *domain, *id_file, *control;
 	u64 session_quota;		/* bytes; 0: none */
 	int lock, huge;			/* enum srv_want */
+	u64 pressure;			/* ns of stalls per second that are a sign of want; 0: not watched */
+	u64 min_available;		/* bytes of MemAvailable to leave to the host; 0: not watched */
 	u32 max_connections, max_sessions;
 	int log_level;
 };
@@ -41,6 +45,14 @@ struct server {
 	u8 id[16];
 	u64 instance;
 	u64 started_ns;
+
+	u64 limit;			/* bytes: settings.memory, or what a command put in its place */
+	struct srv_pressure pressure;
+	struct memx_watch psi;		/* trigger or FIFO */
+	int psi_read;			/* read once a second where no trigger can be had; -1 */
+	u64 psi_total;
+	struct memx_timer pressure_timer;
+	u64 pressed;			/* times that the host's need lowered what is given */
 
 	struct memx_watch listener;
 	u16 port;
@@ -78,6 +90,12 @@ const char *peer_name(const void *conn_ctx);
 
 int control_start(struct server *server);	/* 0 or -errno */
 void control_stop(struct server *server);
+
+/* ---- pressure.c ------------------------------------------------------------------------------------------------------- */
+
+void pressure_start(struct server *server);	/* also after the settings changed */
+void pressure_stop(struct server *server);
+int server_set_limit(struct server *server, u64 bytes);		/* 0 or -errno: it stays as it was */
 
 /* ---- main.c ----------------------------------------------------------------------------------------------------------- */
 

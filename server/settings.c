@@ -30,6 +30,8 @@ static const struct memx_conf_key keys[] = {
 	MEMX_CONF_KEY("session_quota", SIZE, struct settings, session_quota, .max = 1ULL << 46),
 	MEMX_CONF_KEY("lock", CHOICE, struct settings, lock, .choices = want_words),
 	MEMX_CONF_KEY("huge", CHOICE, struct settings, huge, .choices = want_words),
+	MEMX_CONF_KEY("pressure", DURATION, struct settings, pressure, .max = 1000000000),
+	MEMX_CONF_KEY("min_available", SIZE, struct settings, min_available, .max = 1ULL << 46),
 	MEMX_CONF_KEY("max_connections", UINT, struct settings, max_connections, .min = 1, .max = 65536),
 	MEMX_CONF_KEY("max_sessions", UINT, struct settings, max_sessions, .min = 1, .max = 1 << 20),
 	MEMX_CONF_KEY("log_level", CHOICE, struct settings, log_level, .choices = level_words),
@@ -43,6 +45,8 @@ static void defaults(struct settings *s)
 	*s = (struct settings) {
 		.lock = SRV_TRY,
 		.huge = SRV_TRY,
+		.pressure = 100000000,
+		.min_available = 64ULL << 20,
 		.max_connections = 256,
 		.max_sessions = 65536,
 		.log_level = MEMX_LOG_INFO - LEVEL_FIRST,
@@ -132,11 +136,15 @@ static void help(void)
 	       "  -q, --session-quota SIZE  most that one guest may reserve here (default: no bound)\n"
 	       "  -L, --lock yes|no|try     lock the memory, so that it is never swapped itself (default: try)\n"
 	       "  -H, --huge yes|no|try     use the huge page pool where it suffices (default: try)\n"
+	       "  -p, --pressure TIME       give memory back when tasks of this host wait longer for it, per second;\n"
+	       "                            0: do not look (default: 100ms)\n"
+	       "  -a, --min-available SIZE  give memory back when the host has less available; 0: do not look (default: 64M)\n"
 	       "  -v, --log-level LEVEL     error, warning, notice, info or debug (default: info)\n"
 	       "      --check               read the settings, say whether they are right, and exit\n"
 	       "  -V, --version\n"
 	       "  -h, --help\n\n"
-	       "SIGHUP reads the file again: memory, domain, session_quota and log_level take effect at once.\n"
+	       "SIGHUP reads the file again: memory, domain, session_quota, pressure, min_available and log_level take effect\n"
+	       "at once. `memxctl limit SIZE` changes the memory without the file.\n"
 	       "SIGTERM answers what has arrived and ends. What this donor holds is then gone.\n");
 }
 
@@ -150,6 +158,8 @@ static const struct option options[] = {
 	{ "session-quota", required_argument, NULL, 'q' },
 	{ "lock", required_argument, NULL, 'L' },
 	{ "huge", required_argument, NULL, 'H' },
+	{ "pressure", required_argument, NULL, 'p' },
+	{ "min-available", required_argument, NULL, 'a' },
 	{ "log-level", required_argument, NULL, 'v' },
 	{ "check", no_argument, NULL, 'k' },
 	{ "version", no_argument, NULL, 'V' },
@@ -157,7 +167,7 @@ static const struct option options[] = {
 	{ NULL, 0, NULL, 0 }
 };
 
-static const char shorts[] = "c:m:l:d:i:C:q:L:H:v:Vh";
+static const char shorts[] = "c:m:l:d:i:C:q:L:H:p:a:v:Vh";
 
 static const char *key_of(int option)
 {
@@ -170,6 +180,8 @@ static const char *key_of(int option)
 	case 'q': return "session_quota";
 	case 'L': return "lock";
 	case 'H': return "huge";
+	case 'p': return "pressure";
+	case 'a': return "min_available";
 	case 'v': return "log_level";
 	default: return NULL;
 	}

@@ -64,12 +64,18 @@ void srv_set_draining(struct srv *srv, bool draining)
 	srv->draining = draining;
 }
 
+static u64 less(u64 from, u64 by)
+{
+	return from > by ? from - by : 0;
+}
+
 void srv_totals(const struct srv *srv, struct srv_totals *totals)
 {
 	*totals = (struct srv_totals) {
 		.pages_total = srv->limit,
 		.pages_used = (u64)srv->chunks.in_use * SRV_CHUNK_PAGES,
 		.pages_reserved = srv->promised,
+		.pages_asked = less((u64)srv->chunks.in_use * SRV_CHUNK_PAGES, srv->limit),
 		.sessions = srv->sessions,
 		.connections = srv->connections,
 		.extents = srv->extents,
@@ -262,6 +268,7 @@ static int op_stat(struct srv_req *req)
 	stat->pages_total = memx_put_le64(totals.pages_total);
 	stat->pages_used = memx_put_le64(totals.pages_used);
 	stat->pages_reserved = memx_put_le64(totals.pages_reserved);
+	stat->pages_asked = memx_put_le64(totals.pages_asked);
 	stat->sessions = memx_put_le32(totals.sessions);
 	stat->flags = memx_put_le32(totals.draining ? MEMX_STAT_DRAINING : 0);
 	memcpy(stat->domain, srv->config.domain, sizeof(stat->domain));

@@ -141,7 +141,7 @@ bool srv_scrub(struct srv *srv, u32 chunks);
 
 /*
  * At run time. The store must be able to serve chunks up to the limit before it is raised. Lowering the limit below what is
- * used or promised frees nothing: it refuses what is new.
+ * used or promised frees nothing by itself: it refuses what is new, and what is used beyond it is asked back.
  */
 void srv_set_limit(struct srv *srv, u64 pages);
 void srv_set_quota(struct srv *srv, u64 pages);
@@ -150,6 +150,7 @@ void srv_set_draining(struct srv *srv, bool draining);		/* no new extents and re
 
 struct srv_totals {
 	u64 pages_total, pages_used, pages_reserved;
+	u64 pages_asked;			/* used beyond the limit: wanted back */
 	u32 sessions, connections;
 	u64 extents;
 	bool draining;

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Tests of the donor: its core rule by rule, then the real program over sockets.
 
-SRV_TESTS := test-server-fence test-server-pages test-server-extents test-server-memory test-server-hostile
+SRV_TESTS := test-server-fence test-server-pages test-server-extents test-server-memory test-server-hostile \
+	test-server-pressure
 TESTS_C += $(SRV_TESTS)
 $(foreach t,$(SRV_TESTS),$(eval $(t)_SRCS := server/tests/harness.c $(t:test-server-%=server/tests/test-%.c)))
 $(foreach t,$(SRV_TESTS),$(eval $(t)_LIBS := memx-server-core))

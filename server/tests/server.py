@@ -4,6 +4,8 @@
 
 import os
 import random
+import re
+import resource
 import signal
 import socket
 import struct
@@ -400,6 +402,177 @@ def sighup_changes_memory_and_domain(_):
 
 
 @test
+def the_limit_is_set_at_run_time(_):
+    text = "[server]\nlisten = 127.0.0.1:0\nmemory = {}\nlock = no\npressure = {}\n"
+    own = Server(config=text.format("8M", 0))
+    relay = Relay(own.port)
+    s = session(relay, "limited", slots=16 * 64)
+    for extent in range(8):
+        assert s.place(extent, 1).status == OK
+    assert relay.stat()[0] == 31 * 64 and relay.stat()[3] == 0
+    limited = own.ctl("limit", bytes=1 << 20)["data"]
+    assert (limited["pages_limit"], limited["pages_total"], limited["pages_asked"]) == (3 * 64, 3 * 64, 5 * 64), limited
+    assert relay.stat()[0] == 3 * 64 and relay.stat()[3] == 5 * 64     # total, asked back
+    assert s.place(8, 1).status == wire.NOSPACE
+    assert holds_nothing_less(s, 8)
+    assert relay.ask(wire.FREE, struct.pack("<IIIIQ", s.handle, 1, 0, 0, 1), 1).status == OK
+    assert own.ctl("status")["data"]["pages_asked"] == 4 * 64
+    assert not own.ctl("limit", bytes="much")["ok"] and not own.ctl("limit", bytes=-1)["ok"]
+    assert not own.ctl("limit", bytes=1 << 60)["ok"]
+    assert own.ctl("limit")["data"]["pages_limit"] == 3 * 64
+    own.wait_log(r"limit limit_mib=1 by=command")
+    # The file that is read again and says the same leaves it; another value in it takes its place.
+    own.signal(signal.SIGHUP)
+    own.wait_log(r"\breloaded\b")
+    assert own.ctl("limit")["data"]["pages_limit"] == 3 * 64
+    with open(own.config, "w", encoding="ascii") as file:
+        file.write(text.format("4M", 0))
+    own.signal(signal.SIGHUP)
+    own.wait_log(r"\breloaded\b")
+    assert own.ctl("limit")["data"]["pages_limit"] == 15 * 64
+    own.ctl("limit", bytes=2 << 20)
+    back = own.ctl("limit", default=True)["data"]
+    assert back["pages_limit"] == back["pages_configured"] == 15 * 64, back
+    assert own.stop() == 0
+
+
+def holds_nothing_less(s, extents):
+    return all(s.place(extent, 2).status == OK for extent in range(1, extents))
+
+
+@test
+def memory_goes_back_to_the_host_when_it_is_freed(_):
+    own = Server(memory="32M")
+    s = session(Relay(own.port), "shrinks", slots=64 * 64)
+    for extent in range(64):
+        assert s.place(extent, 1).status == OK
+        for first in (0, 32):
+            slots = [extent * 64 + first + i for i in range(32)]
+            assert s.store(extent, 1, [(slot, 1, page(slot, 1)) for slot in slots]).status == OK
+    assert own.memory_kib() >= 64 * 256, own.memory_kib()
+    for extent in range(32):
+        assert s.relay.ask(wire.FREE, struct.pack("<IIIIQ", s.handle, 1, extent, 0, 1), 1).status == OK
+    until(lambda: own.memory_kib() <= 32 * 256, own.memory_kib)
+    assert all(holds(s, extent, extent * 64 + 63, 1) for extent in range(32, 64))
+    assert own.stop() == 0
+
+
+def until(condition, tell=lambda: "", timeout=30):
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, tell()
+        time.sleep(0.02)
+
+
+def available():
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return int(re.search(r"MemAvailable: +(\d+)", file.read()).group(1)) << 10
+
+
+@test
+def a_host_with_too_little_available_gets_memory_back(_):
+    text = "[server]\nlisten = 127.0.0.1:0\nmemory = 32M\nlock = no\npressure = 0\nmin_available = {}\n"
+    own = Server(config=text.format(0))
+    relay = Relay(own.port)
+    s = session(relay, "host", slots=64 * 64)
+    for extent in range(64):
+        assert s.place(extent, 1).status == OK
+
+    def floor(size):
+        with open(own.config, "w", encoding="ascii") as file:
+            file.write(text.format(size))
+        own.signal(signal.SIGHUP)
+        own.wait_log(r"\breloaded\b")
+
+    # More than the host has: all of it is wanted back.
+    floor(available() + (4 << 30))
+    own.wait_log(r"pressure cause=memory allowed_mib=0")
+    status = own.ctl("status")["data"]
+    assert status["pressed"] and status["pages_total"] == 0 and status["pages_asked"] == 64 * 64, status
+    assert status["pages_limit"] == 126 * 64 and status["counters"]["pressed"] == 1, status
+    assert s.place(0, 2).status == OK               # what is held stays
+    floor(0)
+    status = own.ctl("status")["data"]
+    assert not status["pressed"] and status["pages_total"] == 126 * 64 and status["pages_asked"] == 0, status
+    assert own.stop() == 0
+
+
+@test
+def stalls_of_the_host_are_watched(_):
+    if os.access("/proc/pressure/memory", os.R_OK):
+        own = Server("--pressure", "100ms")
+        assert re.search(r"pressure-watched by=(trigger|reading) file=/proc/pressure/memory stall_us=100000", own.first_lines)
+        assert own.stop() == 0
+    own = Server("--pressure", "100ms", env={"MEMORY_PRESSURE_WATCH": "/nonexistent/pressure"})
+    assert re.search(r"pressure-unwatched file=/nonexistent/pressure reason=.No such file", own.first_lines), own.first_lines
+    assert holds_a_page(own) and own.stop() == 0
+
+
+def holds_a_page(server):
+    s = session(Relay(server.port), "one", slots=64)
+    return s.place(0, 1).status == OK and s.store(0, 1, [(0, 1, page(0, 1))]).status == OK and holds(s, 0, 0, 1)
+
+
+@test
+def each_stall_takes_a_step_back(_):
+    fifo = scratch("pressure")
+    os.mkfifo(fifo)
+    own = Server("--pressure", "100ms", memory="64M", env={"MEMORY_PRESSURE_WATCH": fifo})
+    assert "pressure-watched by=fifo" in own.first_lines, own.first_lines
+    relay = Relay(own.port)
+    s = session(relay, "stalled", slots=128 * 64)
+    for extent in range(128):
+        assert s.place(extent, 1).status == OK
+    with open(fifo, "wb", buffering=0) as sign:
+        sign.write(b"x")
+        own.wait_log(r"pressure cause=stalls allowed_mib=28 used_mib=32 limit_mib=64")
+        assert relay.stat()[3] == 1024              # a step: 4 MiB
+        sign.write(b"y")                            # too early for the next
+        assert own.ctl("status")["data"]["pages_asked"] == 1024
+        until(lambda: sign.write(b"z") and relay.stat()[3] > 1024)
+    own.wait_log(r"pressure cause=stalls allowed_mib=24")
+    assert own.ctl("status")["data"]["counters"]["pressed"] == 2
+    assert own.stop() == 0
+
+
+def poor():
+    """In the child: an ordinary user without locked memory."""
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+
+
+@test
+def memory_that_cannot_be_locked_is_said(_):
+    folder = scratch("x")[:-2]
+    os.chmod(folder, 0o777)
+    if subprocess.run([wire.program(), "--version"], preexec_fn=poor, capture_output=True, check=False).returncode:
+        return                                      # an ordinary user cannot get at the program here
+    own = Server("--lock", "try", before=poor)
+    assert "LimitMEMLOCK" in own.first_lines, own.first_lines
+    assert not own.ctl("status")["data"]["locked"] and holds_a_page(own)
+    assert own.stop() == 0
+    proc = subprocess.run([wire.program(), "--listen", "127.0.0.1:0", "--memory", "8M", "--lock", "yes", "--id-file", folder + "/id",
+                           "--control", folder + "/c"], preexec_fn=poor, capture_output=True, text=True, timeout=60, check=False)
+    assert proc.returncode == 1 and "store-failed" in proc.stderr and "ulimit -l" in proc.stderr, proc
+
+
+@test
+def huge_pages_that_are_not_there_are_said(_):
+    folder = scratch("x")[:-2]
+    with open("/proc/meminfo", encoding="ascii") as file:
+        free = int(re.search(r"HugePages_Free: +(\d+)", file.read()).group(1))
+    more = f"{2 * free + 8}M"                       # than is in the pool
+    proc = run("--listen", "127.0.0.1:0", "--memory", more, "--huge", "yes", "--id-file", folder + "/id", "--control", folder + "/c")
+    assert proc.returncode == 1 and "nr_hugepages" in proc.stderr, proc
+    own = Server("--huge", "try", memory=more)
+    assert not own.ctl("status")["data"]["huge"] and holds_a_page(own)
+    assert own.stop() == 0
+
+
+@test
 def the_id_stays_and_the_instance_changes(_):
     own = Server()
     first = Relay(own.port)
@@ -474,7 +647,7 @@ def run(*args):
 
 
 GOOD = "[server]\nlisten = 127.0.0.1:0\nmemory = 8M\n"
-KEYS = "listen, memory, domain, id_file, control, session_quota, lock, huge, max_connections, max_sessions, log_level"
+KEYS = "listen, memory, domain, id_file, control, session_quota, lock, huge, pressure, min_available, max_connections, max_sessions, log_level"
 MISTAKES = [
     (GOOD + "memroy = 4G\n", f"FILE:4: [server] memroy: unknown key; accepted: {KEYS}"),
     (GOOD + "memory = 4G\n", "FILE:4: [server] memory: given before, in line 3; accepted: once"),

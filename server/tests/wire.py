@@ -177,28 +177,47 @@ def fetched(reply):
 class Server:
     """A memx-server of its own, on a port that the kernel chooses."""
 
-    def __init__(self, *args, memory="8M", config=None, env=None):
+    def __init__(self, *args, memory="8M", config=None, env=None, before=None):
         self.dir = tempfile.mkdtemp(dir=os.environ.get("MEMX_TMP"))
+        os.chmod(self.dir, 0o777)
         self.control = self.dir + "/ctl"
         command = [program(), "--id-file", self.dir + "/id", "--control", self.control, *args]
         if config is None:
             command += ["--listen", "127.0.0.1:0", "--memory", memory]
+            if "--pressure" not in args:            # what others do to this machine is no part of most tests
+                command += ["--pressure", "0"]
+            if "--min-available" not in args:
+                command += ["--min-available", "0"]
         else:
             self.config = self.dir + "/server.conf"
             with open(self.config, "w", encoding="ascii") as file:
                 file.write(config)
             command += ["--config", self.config]
         self.lines = []
-        self.proc = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, **(env or {})})
+        self.proc = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, **(env or {})}, preexec_fn=before)
         self._rest = b""
+        self.first_lines = ""                       # up to the one that says that it started
         line = self.wait_log(r"\bstarted\b")
         self.port = int(re.search(r"port=(\d+)", line).group(1))
+
+    def memory_kib(self):
+        """Memory of this process that its page store has, from the kernel."""
+        total, ours = 0, False
+        with open(f"/proc/{self.proc.pid}/smaps", encoding="ascii") as smaps:
+            for line in smaps:
+                if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                    ours = "memx-pages" in line
+                elif ours and line.startswith("Rss:"):
+                    total += int(line.split()[1])
+        return total
 
     def wait_log(self, pattern, timeout=30.0):
         """Waits for a log line that matches and was not returned before."""
         while True:
             while self.lines:
                 line = self.lines.pop(0)
+                if not hasattr(self, "port"):
+                    self.first_lines += line + "\n"
                 if re.search(pattern, line):
                     return line
             ready, _, _ = select.select([self.proc.stderr], [], [], timeout)

@@ -13,6 +13,7 @@
 #include "memx-version.h"
 #include "table.h"
 #include "user/ctl.h"
+#include "user/text.h"
 
 enum {
 	EXIT_REFUSED = 1,		/* the daemon said no */
@@ -41,6 +42,10 @@ static void usage(FILE *to)
 		"              write drain = yes in its configuration       relay\n"
 		"  undrain DONOR\n"
 		"              takes that back                              relay\n"
+		"  limit [SIZE|default]\n"
+		"              the memory that a server gives: shows it, or sets it until its next start (512M, 4G).\n"
+		"              What is in use beyond it is asked back from the relays. default: as configured\n"
+		"                                                               server\n"
 		"  peers       relays that are connected                            server\n"
 		"  session free VM SESSION\n"
 		"              gives a session's memory back, for a guest that will not come back;\n"
@@ -48,9 +53,10 @@ static void usage(FILE *to)
 		"\n"
 		"Options\n"
 		"  -s, --socket PATH  control socket; without it %s,\n"
-		"                     or %s where there is no relay\n"
+		"                     or %s where there is no relay,\n"
+		"                     and for limit and peers\n"
 		"  -j, --json         print the answer as JSON: sizes in pages of 4 KiB or bytes, times in ns\n"
-		"      --wait         repair, drain: return when nothing is left to do\n"
+		"      --wait         repair, drain, limit: return when nothing is left to do\n"
 		"      --force        session free: also while it is attached\n"
 		"      --version      print the version\n"
 		"      --help         print this\n"
@@ -151,6 +157,9 @@ static const struct field status_fields[] = {
 	{ "extents waiting", "waiting_extents", COL_NUMBER },
 	{ "extents to repair", "repair_extents", COL_NUMBER },
 	{ "memory", "pages_total", COL_PAGES },
+	{ "memory limit", "pages_limit", COL_PAGES },
+	{ "host in want", "pressed", COL_BOOL },
+	{ "memory asked back", "pages_asked", COL_PAGES },
 	{ "memory reserved", "pages_reserved", COL_PAGES },
 	{ "memory used", "pages_used", COL_PAGES },
 	{ "memory locked", "locked", COL_BOOL },
@@ -192,7 +201,7 @@ static void print_reasons(json_t *list, const char *what, const char *good_state
 
 static void print_people(const char *command, json_t *data)
 {
-	if (!strcmp(command, "status")) {
+	if (!strcmp(command, "status") || !strcmp(command, "limit")) {
 		table_fields(data, status_fields);
 		table_counters(json_object_get(data, "counters"));
 	} else if (!strcmp(command, "guests")) {
@@ -222,8 +231,10 @@ static void print_people(const char *command, json_t *data)
 
 /* ---- the command ---- */
 
-static const char *default_socket(void)
+static const char *default_socket(const char *command)
 {
+	if (!strcmp(command, "limit") || !strcmp(command, "peers"))
+		return sockets[1];
 	return access(sockets[0], F_OK) < 0 && !access(sockets[1], F_OK) ? sockets[1] : sockets[0];
 }
 
@@ -248,6 +259,18 @@ static json_t *make_request(int argc, char **argv, bool force, int *status)
 			return json_pack("{s:s, s:s, s:s, s:b}", "cmd", "session-free", "vm", argv[2], "session", argv[3],
 					 "force", force);
 		*status = mistake("session", "accepted: session free VM SESSION");
+		return NULL;
+	}
+	if (!strcmp(argv[0], "limit")) {
+		uint64_t bytes;
+
+		if (argc == 1)
+			return json_pack("{s:s}", "cmd", "limit");
+		if (argc == 2 && !strcmp(argv[1], "default"))
+			return json_pack("{s:s, s:b}", "cmd", "limit", "default", 1);
+		if (argc == 2 && !memx_parse_size(argv[1], &bytes) && bytes <= INT64_MAX)
+			return json_pack("{s:s, s:I}", "cmd", "limit", "bytes", (json_int_t)bytes);
+		*status = mistake("limit", "accepted: a size such as 512M or 4G, or default");
 		return NULL;
 	}
 	if (!strcmp(argv[0], "drain") || !strcmp(argv[0], "undrain")) {
@@ -289,11 +312,13 @@ static int ask(const char *path, json_t *request, json_t **reply)
 }
 
 /* Is there nothing left to do? For a drain by the list of donors, for a repair by its own answer. */
-static bool is_finished(json_t *data, const char *donor)
+static bool is_finished(json_t *data, const char *command, const char *donor)
 {
 	size_t i;
 	json_t *o;
 
+	if (!strcmp(command, "limit"))
+		return !json_integer_value(json_object_get(data, "pages_asked"));
 	if (!donor)
 		return !json_integer_value(json_object_get(data, "remaining")) &&
 		       !json_integer_value(json_object_get(data, "degraded_extents"));
@@ -306,8 +331,8 @@ static bool is_finished(json_t *data, const char *donor)
 	return true;			/* it is no longer in the configuration and holds nothing */
 }
 
-/* The relay tells of no event, so it is asked every half second. */
-static int wait_finished(const char *path, const char *donor)
+/* No daemon tells of events, so it is asked every half second. */
+static int wait_finished(const char *path, const char *command, const char *donor)
 {
 	const struct timespec pause = { .tv_nsec = 500000000 };
 	json_t *reply;
@@ -315,10 +340,10 @@ static int wait_finished(const char *path, const char *donor)
 	int status;
 
 	for (;;) {
-		status = ask(path, json_pack("{s:s}", "cmd", donor ? "donors" : "repair"), &reply);
+		status = ask(path, json_pack("{s:s}", "cmd", donor ? "donors" : command), &reply);
 		if (status)
 			return status;
-		finished = is_finished(json_object_get(reply, "data"), donor);
+		finished = is_finished(json_object_get(reply, "data"), command, donor);
 		json_decref(reply);
 		if (finished)
 			return 0;
@@ -336,17 +361,21 @@ static int run(const char *path, json_t *request, bool json, bool wait)
 
 	snprintf(command, sizeof(command), "%s", json_string_value(json_object_get(request, "cmd")));
 	snprintf(name, sizeof(name), "%s", donor ? donor : "");
-	if (wait && (off || (strcmp(command, "repair") && strcmp(command, "drain"))))
-		return mistake("--wait", "goes with repair and drain");
-	/* A drain is asked for, then waited for; a repair goes on by itself, and is shown when it has ended. */
-	if (wait && !donor) {
-		status = wait_finished(path, NULL);
+	if (wait && (off || (strcmp(command, "repair") && strcmp(command, "drain") && strcmp(command, "limit"))))
+		return mistake("--wait", "goes with repair, drain and limit");
+	/* A drain or limit is asked for, then waited for; a repair goes on by itself, and is shown when it has ended. */
+	if (wait && !strcmp(command, "repair")) {
+		status = wait_finished(path, command, NULL);
 		if (status)
 			return status;
 	}
 	status = ask(path, request, &reply);
-	if (!status && wait && donor)
-		status = wait_finished(path, name);
+	if (!status && wait && strcmp(command, "repair"))
+		status = wait_finished(path, command, donor ? name : NULL);
+	if (!status && wait && !strcmp(command, "limit")) {	/* as it is now */
+		json_decref(reply);
+		status = ask(path, json_pack("{s:s}", "cmd", command), &reply);
+	}
 	if (status) {
 		json_decref(reply);
 		return status;
@@ -405,5 +434,5 @@ int main(int argc, char **argv)
 	request = make_request(argc - optind, argv + optind, force, &status);
 	if (!request)
 		return status;
-	return run(path ? path : default_socket(), request, json, wait);
+	return run(path ? path : default_socket(argv[optind]), request, json, wait);
 }

@@ -146,7 +146,7 @@ class Server(Daemon):
         self.port = 0
         self.control = os.path.join(folder, name + ".sock")
         self.options = ["--memory", memory, "--domain", domain or name, "--id-file", os.path.join(folder, name + ".id"),
-                        "--control", self.control, "--lock", "no", *extra]
+                        "--control", self.control, "--lock", "no", "--pressure", "0", "--min-available", "0", *extra]
         super().__init__(folder, name, None)
 
     def start(self):
