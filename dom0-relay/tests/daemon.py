@@ -30,9 +30,9 @@ def refused(text, want):
 def configuration_mistakes_are_one_line():
     refused("[relay]\n[donor d0]\nadress=x:1\n", ":3: [donor d0] adress: unknown key; accepted: address, drain")
     refused("[donor d0]\n", ":1: [donor d0] address: missing; accepted: HOST:PORT, for example 192.0.2.1:7700 or [2001:db8::1]:7700")
-    refused("[donor a]\naddress=*:7700\n", ':1: [donor a] address: "*:7700" is nothing to connect to; accepted: HOST:PORT')
+    refused("[donor a]\naddress=*:7700\n", ':2: [donor a] address: "*:7700" is nothing to connect to; accepted: HOST:PORT')
     refused("[donor a]\naddress=h:1\n[donor b]\naddress=H:1\n",
-            ":3: [donor b] address: the same as that of [donor a]; accepted: one section per donor")
+            ":4: [donor b] address: the same as that of [donor a]; accepted: one section per donor")
     refused("[guest g]\n", ":1: [guest g] quota: missing; accepted: a size such as 512M or 4G, at least 1 MiB, at most 16 TiB")
     refused("[guest g]\nquota=12X\n",
             ':2: [guest g] quota: "12X" is not understood or out of range; accepted: a size such as 512M or 4G, at least 1 MiB, at most 16 TiB')
@@ -41,10 +41,10 @@ def configuration_mistakes_are_one_line():
     refused("[guest a]\nname=x\nquota=1G\n[guest x]\nquota=1G\n",
             ":4: [guest x] name: the same as that of [guest a]; accepted: one section per guest")
     refused("[guest a]\nname=x\nuuid=00000000-0000-0000-0000-000000000001\nquota=1G\n",
-            ":1: [guest a] name: given beside uuid; accepted: one of them")
-    refused("[relay]\nextent=3M\n", ":1: [relay] extent: not a power of two; accepted: 256K, 512K, 1M, 2M, 4M ... 64M")
+            ":2: [guest a] name: given beside uuid; accepted: one of them")
+    refused("[relay]\nextent=3M\n", ":2: [relay] extent: not a power of two; accepted: 256K, 512K, 1M, 2M, 4M ... 64M")
     refused("[relay]\nheartbeat=1s\ndonor_timeout=1s\n",
-            ":1: [relay] donor_timeout: shorter than two heartbeats; accepted: at least 2000ms")
+            ":3: [relay] donor_timeout: shorter than two heartbeats; accepted: at least 2000ms")
     refused("[relay]\nxenstore=perhaps\n", ':2: [relay] xenstore: "perhaps" is not understood or out of range; accepted: yes or no')
     refused("[relais]\n", ":1: [relais]: unknown section; accepted: [relay], [donor NAME], [guest NAME]")
 

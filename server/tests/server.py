@@ -658,11 +658,11 @@ MISTAKES = [
     (GOOD + "control = server.sock\n", "FILE:4: [server] control:"),
     (GOOD + "max_connections = 0\n", "FILE:4: [server] max_connections:"),
     ("[server]\nlisten = 127.0.0.1\n", "FILE:2: [server] listen:"),
-    (GOOD + "domain = a b\n", 'domain: "a b" is not a label; accepted: 1 to 31 letters, digits, - _ .'),
+    (GOOD + "domain = a b\n", 'FILE:4: [server] domain: "a b" is not a label; accepted: 1 to 31 letters, digits, - _ .'),
     (GOOD + "[guest a]\n", "FILE:4: [guest a]: unknown section; accepted: [server]"),
     ("[server]\nlisten = 127.0.0.1:0\n", "FILE: [server] memory: not given; accepted: a size such as 4G"),
     ("[server]\nmemory = 8M\n", "FILE: [server] listen: not given; accepted: ADDR:PORT"),
-    ("[server]\nlisten = 127.0.0.1:0\nmemory = 60T\n", "[server] memory: 60 TiB is more than this host has"),
+    ("[server]\nlisten = 127.0.0.1:0\nmemory = 60T\n", "FILE:3: [server] memory: 60 TiB is more than this host has"),
 ]
 
 

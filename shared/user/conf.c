@@ -236,6 +236,17 @@ int memx_conf_set(const struct memx_conf_key *keys, void *object, const char *ke
 
 /* ---- sections ---- */
 
+/* The line of the key that @err, "key: what is wrong", speaks of; that of the section where it speaks of none that was given. */
+static uint32_t line_of(const struct parser *p, const char *err)
+{
+	size_t len = strcspn(err, ":");
+
+	for (uint32_t i = 0; p->section->keys[i].name; i++)
+		if (p->key_line[i] && strlen(p->section->keys[i].name) == len && !strncmp(p->section->keys[i].name, err, len))
+			return p->key_line[i];
+	return p->section_line;
+}
+
 static void section_end(struct parser *p)
 {
 	char err[MEMX_CONF_ERR] = "";
@@ -252,7 +263,7 @@ static void section_end(struct parser *p)
 		}
 	}
 	if (p->section->end && p->section->end(p->ctx, p->object, err, sizeof(err)))
-		fail_at(p, p->section_line, p->title, "%s", err);
+		fail_at(p, line_of(p, err), p->title, "%s", err);
 	p->section = NULL;
 }
 

@@ -53,7 +53,10 @@ struct memx_conf_section {
 	const struct memx_conf_key *keys;	/* name NULL at the end */
 	/* The object that the section's keys go to; NULL: refused, text in @err (without file and line). */
 	void *(*begin)(void *ctx, const char *name, uint32_t line, char *err, size_t size);
-	/* After the section's last key: 0, or -1 with text in @err, "key: what is wrong". May be NULL. */
+	/*
+	 * After the section's last key: 0, or -1 with text in @err, "key: what is wrong", which is reported at the line of that
+	 * key, or of the section if the key was not given. May be NULL.
+	 */
 	int (*end)(void *ctx, void *object, char *err, size_t size);
 };
 

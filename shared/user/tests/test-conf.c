@@ -80,6 +80,10 @@ static int item_end(void *ctx, void *object, char *err, size_t size)
 		snprintf(err, size, "address: port 1 is not for us");
 		return -1;
 	}
+	if (t->addr.port == 3) {
+		snprintf(err, size, "nothing: belongs beside port 3");
+		return -1;
+	}
 	return 0;
 }
 
@@ -195,7 +199,9 @@ static void test_structure(void **state)
 	bad("[main]\nnonsense\n", ":2: [main] \"nonsense\" is not understood; accepted: [SECTION], KEY = VALUE, or a comment behind # or ;");
 	bad("[main\n", ":1: a section that is not closed by ]; accepted: [NAME]");
 	bad("", ":0: [main]: this section is missing");
-	bad("[main]\n[item a]\naddress=h:1\n", ":2: [item a] address: port 1 is not for us");
+	bad("[main]\n[item a]\n\naddress=h:1\n# and on\n", ":4: [item a] address: port 1 is not for us");
+	bad("[main]\n[item a]\naddress=h:1\n[item b]\naddress=h:2\n", ":3: [item a] address: port 1 is not for us");
+	bad("[main]\n[item a]\naddress=h:3\n", ":2: [item a] nothing: belongs beside port 3");
 	bad("[main]\n[item a]\naddress=h:2\n[item b]\naddress=h:2\n[item c]\naddress=h:2\n[item d]\naddress=h:2\n[item e]\n",
 	    ":10: [item e] too many; accepted: 4");
 	snprintf(text, sizeof(text), "[main]\ntext=%0300d\n", 7);
