@@ -176,8 +176,8 @@ struct relay_conf *relay_conf_load(const char *path, char err[MEMX_CONF_ERR])
 	}
 	atomic_init(&conf->refs, 1);
 	core_config_init(&conf->core);
-	conf->control = strdup("/run/memx/relay.sock");
-	conf->id_file = strdup("/var/lib/memx/relay.id");
+	conf->control = strdup("/run/memx-relay/relay.sock");
+	conf->id_file = strdup("/var/lib/memx-relay/relay.id");
 	conf->xenstore = true;
 	conf->workers = 1;
 	conf->log_level = MEMX_LOG_INFO - MEMX_LOG_ERR;

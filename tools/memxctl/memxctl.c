@@ -22,7 +22,7 @@ enum {
 	TIMEOUT_MS = 10000,
 };
 
-static const char *const sockets[] = { "/run/memx/relay.sock", "/run/memx/server.sock" };
+static const char *const sockets[] = { "/run/memx-relay/relay.sock", "/run/memx-server/server.sock" };
 
 static void usage(FILE *to)
 {

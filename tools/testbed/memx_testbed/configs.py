@@ -40,8 +40,10 @@ def server(donor, spec):
 
 def relay(spec, uuids, donors):
     """memx-dom0-relay's configuration; the same on every host, guests may move."""
-    lines = ["[relay]", "control = /run/memx/relay.sock", "xenstore = yes",
-             "id_file = /var/lib/memx/relay.id", f"replicas = {spec.replicas}"]
+    lines = ["[relay]", "control = /run/memx-relay/relay.sock", "xenstore = yes",
+             "id_file = /var/lib/memx-relay/relay.id", f"replicas = {spec.replicas}",
+             # Emulated, a whole host now and then stands still for longer than the default allows a donor.
+             "donor_timeout = 3s"]
     for donor in donors:
         lines += ["", f"[donor {donor.name}]", f"address = 10.0.2.2:{donor.port}"]
     for index, name in enumerate(spec.guest_names()):
