@@ -118,11 +118,11 @@ static bool page_good(const struct greq *req, u32 i, const struct memx_page *pag
 static int take_pages(struct dop *dop, const struct memx_head *head, struct rbuf *body)
 {
 	struct greq *req = dop->req;
-	u32 count = (u32)__builtin_popcount(dop->mask), mask, k = 0, at, slots[MEMX_MAX_PAGES];
+	u32 count = 0, mask, k, at, slots[MEMX_MAX_PAGES];
 	const struct memx_page *page = (const struct memx_page *)(body->data + MEMX_IO_LEN);
 
 	for (mask = dop->mask; mask; mask &= mask - 1)
-		slots[k++] = memx_le32(wants(req)[__builtin_ctz(mask)].slot);
+		slots[count++] = memx_le32(wants(req)[__builtin_ctz(mask)].slot);
 	if (memx_check_fetched(head, page, slots, count) < 0)
 		return -EPROTO;
 	at = MEMX_IO_LEN + count * (u32)sizeof(*page);
@@ -409,7 +409,7 @@ void fetch_frame(struct core_link *link, unsigned int lane, const struct memx_he
 {
 	struct session *s = link->session;
 	const struct memx_io *io = body ? (const struct memx_io *)body->data : NULL;
-	int count = head->len < MEMX_IO_LEN ? -EINVAL : memx_check_io(head, io, MEMX_MAX_PAGES);
+	int count = io ? memx_check_io(head, io, MEMX_MAX_PAGES) : -EINVAL;
 	struct greq *req;
 
 	if (count <= 0 || memx_check_wants((const struct memx_want *)(io + 1), (u32)count, memx_le32(io->extent), s->order,

@@ -53,6 +53,17 @@ static inline void list_del(struct list *node)
 	list_init(node);
 }
 
+/* Takes the first node out of a list that is not empty. */
+static inline struct list *list_pop(struct list *head)
+{
+	struct list *node = head->next;
+
+	head->next = node->next;
+	node->next->prev = head;
+	list_init(node);
+	return node;
+}
+
 /* Moves everything from @from to the end of @to. */
 static inline void list_splice_tail(struct list *from, struct list *to)
 {

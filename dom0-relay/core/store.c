@@ -288,7 +288,7 @@ bool store_send(struct greq *req)
 			continue;
 		if (r->donor && (req->done | req->out) & bit64(r->donor->index))
 			continue;
-		if (replica_usable(x->s, r))
+		if (r->donor && replica_usable(x->s, r))
 			store_ask(req, r->donor);
 		else
 			all = false;
@@ -347,7 +347,7 @@ void store_frame(struct core_link *link, unsigned int lane, const struct memx_he
 {
 	struct session *s = link->session;
 	const void *list = body ? body->data + MEMX_IO_LEN : NULL;
-	int count = head->len < MEMX_IO_LEN ? -EINVAL : memx_check_io(head, io_of(body), MEMX_MAX_PAGES);
+	int count = body ? memx_check_io(head, io_of(body), MEMX_MAX_PAGES) : -EINVAL;
 	struct extent *x;
 	struct greq *req;
 	u32 extent;

@@ -55,7 +55,7 @@ static struct frame *frame_gather(const struct memx_hdr *hdr, const struct core_
 void queue_clear(struct list *queue)
 {
 	while (!list_empty(queue))
-		frame_free(list_first(queue, struct frame, in_queue));
+		frame_free(list_entry(list_pop(queue), struct frame, in_queue));
 }
 
 /* ---- ops of the core ----------------------------------------------------------------------------------------------------- */
@@ -240,7 +240,7 @@ static void deliver_to_donor(struct wconn *c)
 	static u8 buf[SRV_REPLY_BUF];
 	static struct iovec iov[SRV_REPLY_IOVS];
 	struct srv_out out = { .buf = buf, .size = sizeof(buf), .iov = iov, .max_iovs = SRV_REPLY_IOVS };
-	struct frame *f = list_first(&c->to_donor, struct frame, in_queue), *reply;
+	struct frame *f = list_entry(list_pop(&c->to_donor), struct frame, in_queue), *reply;
 	struct memx_head head;
 	u32 i, at = 0;
 	u8 *flat;
@@ -270,11 +270,10 @@ static void deliver_to_donor(struct wconn *c)
 static void deliver_from_donor(struct wconn *c)
 {
 	struct wdonor *d = c->donor;
-	struct frame *f = list_first(&c->to_relay, struct frame, in_queue);
+	struct frame *f = list_entry(list_pop(&c->to_relay), struct frame, in_queue);
 	struct memx_head head;
 	struct rbuf *body = NULL;
 
-	list_del(&f->in_queue);
 	if (memx_head_get(&head, &f->hdr, MEMX_MAX_BODY)) {
 		core_donor_broken(d->cd, "bad header", d->w->now);
 	} else if (!core_donor_head(d->cd, &head, &body, d->w->now)) {

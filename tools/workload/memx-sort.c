@@ -12,6 +12,7 @@
  *
  * Exit status: 0 sorted and verified, 1 the data is wrong, 2 wrong usage, 3 no memory.
  */
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
@@ -58,7 +59,10 @@ static double now(void)
 
 static void progress(const char *what, size_t done, size_t of)
 {
-	unsigned int tenth = (unsigned int)(done * 10 / of);
+	unsigned int tenth;
+
+	assert(of);
+	tenth = (unsigned int)(done * 10 / of);
 
 	if (tenth == shown)
 		return;
