@@ -20,3 +20,8 @@ endif
 TESTS_SCRIPT += tally
 tally_CMD := tools/setup/tests/tally.py
 tally_VARIANTS := opt
+
+TESTS_SCRIPT += units
+units_CMD := tools/setup/tests/units.py
+units_PROGS = $(filter-out $(foreach p,$(PROGRAMS),$(if $($(p)_NOINSTALL),$(p))),$(PROGRAMS))
+units_VARIANTS := opt
