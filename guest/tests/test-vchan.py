@@ -78,7 +78,9 @@ class Guest:
         self.t.sh("host0", f"/root/vchan-client {' '.join(map(str, args))} {self.domid} >{CLIENT_LOG} 2>&1 & echo $! >/tmp/client.pid")
 
     def stop(self):
-        self.t.sh("host0", "test ! -e /tmp/client.pid || { kill -9 $(cat /tmp/client.pid); rm /tmp/client.pid; } 2>/dev/null || true")
+        """Kills the client, which may have ended by itself."""
+        self.t.sh("host0", "if [ -e /tmp/client.pid ]; then p=$(cat /tmp/client.pid) && { [ ! -d /proc/$p ] || kill -9 $p; } && "
+                           "rm /tmp/client.pid; fi")
 
     def client(self):
         return self.t.sh("host0", f"cat {CLIENT_LOG}")

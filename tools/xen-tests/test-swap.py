@@ -47,7 +47,7 @@ def fill_and_verify(t):
 def shmem_and_processes(t):
     """Shared memory takes another way into swap; four processes at once press harder than one."""
     mib = min(2 * memory(t, "guest0"), SWAP_MIB - 96)
-    t.sh("guest0", "mount -o remount,size=100% /dev/shm 2>/dev/null || true")
+    t.sh("guest0", "mount -o remount,size=100% /dev/shm")
     print(f"# {t.pages('guest0', mib // 2, '--shmem', '--touches', 1000, '--seed', 5)}")
     print(f"# {t.pages('guest0', mib, '--procs', 4, '--touches', 500, '--seed', 6)}")
 
