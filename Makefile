@@ -146,6 +146,7 @@ $(foreach f,$(FUZZERS),$(eval $(call fuzz_suite,$(f))))
 # The version: VERSION, and what git knows beyond it. Only sources that include memx-version.h depend on it.
 
 MEMX_VERSION := $(shell tools/setup/version)
+GENERATED += build/include/memx-version.h
 build/include/memx-version.h: FORCE
 	@mkdir -p $(@D)
 	@echo '#define MEMX_VERSION "$(MEMX_VERSION)"' > $@.new; \
@@ -271,7 +272,8 @@ modules: $(KVERS:%=module-%)
 $(KVERS:%=module-%): module-%:
 	+@tools/setup/build-module $*
 
-# What the static checkers read: each source with the flags of its first owner.
+# What the static checkers read: each source with the flags of its first owner, and headers that are made.
+generated: $(GENERATED)
 lint-sources:
 	$(foreach o,$(LIBRARIES) $(PROGRAMS) $(TESTS_C) $(FUZZERS),$(foreach s,$($(o)_SRCS),\
 		@printf '%s\t%s\n' $(s) "-std=gnu11 $(BASE_CPPFLAGS) $($(o)_CPPFLAGS)$(if $(call pkgs,$(o)), $$($(PKG_CONFIG) --cflags $(call pkgs,$(o))))"$(newline)))
@@ -319,5 +321,5 @@ clean:
 
 FORCE:
 .PHONY: all programs libraries tests suites-unit suites-xen check check-unit check-xen check-packages-unit check-packages-xen \
-	lint-sources module modules $(KVERS:%=module-%) lint demo bench fuzz fuzzers $(FUZZERS:%=fuzz-run-%) install install-dkms clean FORCE \
+	generated lint-sources module modules $(KVERS:%=module-%) lint demo bench fuzz fuzzers $(FUZZERS:%=fuzz-run-%) install install-dkms clean FORCE \
 	$(PROGRAMS) $(foreach t,$(TESTS_C) $(TESTS_SCRIPT) $(TESTS_XEN),suite-$(t))
