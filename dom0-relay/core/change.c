@@ -77,21 +77,21 @@ static void drop_lost(struct extent *x, struct placement *p)
 
 		if (!replica_takes_writes(r) || !replica_away(s, r))
 			continue;
-		if (r->state == MEMX_R_SYNCING && placement_count(p, MEMX_R_LIVE))
-			leave_out(x, p, i);
-		else if (one_serves)
+		/* A syncing one, too: it may have been a live one before, and hold what the live ones have damaged. */
+		if (one_serves || (r->state == MEMX_R_SYNCING && placement_count(p, MEMX_R_LIVE)))
 			r->state = MEMX_R_STALE;
 	}
 }
 
-/* A place in the record for one more: a stale copy makes room where the record is full. */
+/* A place in the record for one more: a stale copy makes room where the record is full, rather one that cannot be reached. */
 static bool make_room(struct extent *x, struct placement *p)
 {
-	int i;
+	int i, pass;
 
-	for (i = 0; p->n == MEMX_MAX_REPLICAS && i < p->n; i++)
-		if (p->r[i].state == MEMX_R_STALE)
-			leave_out(x, p, i);
+	for (pass = 0; pass < 2; pass++)
+		for (i = 0; p->n == MEMX_MAX_REPLICAS && i < p->n; i++)
+			if (p->r[i].state == MEMX_R_STALE && (pass || !replica_usable(x->s, &p->r[i])))
+				leave_out(x, p, i);
 	return p->n < MEMX_MAX_REPLICAS;
 }
 

@@ -60,6 +60,7 @@ struct relay_core *core_new(const struct core_config *cfg, const struct core_ops
 	list_init(&core->fetching);
 	list_init(&core->retry);
 	list_init(&core->repairs);
+	list_init(&core->heals);
 	return core;
 }
 

@@ -255,7 +255,8 @@ void core_donor_down(struct core_donor *donor, const char *reason, u64 now);
 	X(fetch_retries,	"pages asked of another replica after the first failed")	\
 	X(hedges,		"fetches also sent to a second replica because the first was late")	\
 	X(hedges_won,		"hedged fetches that the second replica answered first")	\
-	X(bad_pages,		"pages from a donor that did not match version or check")	\
+	X(bad_pages,		"pages that a donor had lost, or sent with a wrong version or check")	\
+	X(pages_healed,		"good copies of such pages that their donor was given back")	\
 	X(guest_corrupt,	"stores whose bytes did not match the check on arrival")	\
 	X(resends,		"stores and discards sent again after a change of replicas or a reconnection")	\
 	X(attaches,		"attaches granted")						\

@@ -40,6 +40,20 @@ static void late_ones(struct greq *req)
 	}
 }
 
+/* Those that had it wrong get it from those that had it right. */
+static void heal(const struct greq *req, u32 i)
+{
+	const u8 *data = req->got[i].buf->data;
+	u64 wrong;
+
+	for (wrong = req->wrong[i]; wrong; wrong &= wrong - 1) {
+		struct core_donor *d = req->link->core->donor[__builtin_ctzll(wrong)];
+
+		if (d)
+			heal_page(req->extent, d, (const struct memx_page *)(data + req->got[i].desc), data + req->got[i].page);
+	}
+}
+
 static void fetch_finish(struct greq *req)
 {
 	struct extent *x = req->extent;
@@ -61,6 +75,7 @@ static void fetch_finish(struct greq *req)
 		if (buf) {
 			memcpy(&page[i], buf->data + req->got[i].desc, sizeof(page[i]));
 			seg[n++] = (struct core_seg){ .base = buf->data + req->got[i].page, .len = MEMX_PAGE_SIZE, .buf = buf };
+			heal(req, i);
 			good++;
 		} else {
 			page[i].status = memx_put_le32(req->status[i]);
@@ -114,6 +129,24 @@ static bool page_good(const struct greq *req, u32 i, const struct memx_page *pag
 	       memx_check(req->extent->s->seed, memx_le32(page->slot), memx_le64(t->version), bytes) == memx_le64(t->check);
 }
 
+/* Does the record say that this donor has every acknowledged page of the extent? */
+static bool must_have(const struct dop *dop)
+{
+	int i = placement_find(&dop->extent->cur, dop->donor);
+
+	return i >= 0 && dop->extent->cur.r[i].state == MEMX_R_LIVE && !dop->extent->lost;
+}
+
+static void wrong_page(const struct dop *dop, u32 i, u32 status)
+{
+	struct greq *req = dop->req;
+
+	req->wrong[i] |= bit64(dop->donor->index);
+	dop->donor->core->count.bad_pages++;
+	core_say(dop->donor->core, CORE_LOG_ERR, "bad-page", "guest=%s donor=%s slot=%u status=%s", req->extent->s->name,
+		 dop->donor->name, memx_le32(wants(req)[i].slot), status_word(status));
+}
+
 /* The pages of an answer. -EPROTO: it does not have the shape that it claims. */
 static int take_pages(struct dop *dop, const struct memx_head *head, struct rbuf *body)
 {
@@ -131,6 +164,9 @@ static int take_pages(struct dop *dop, const struct memx_head *head, struct rbuf
 
 		if (status != MEMX_S_OK) {
 			note(req, 1U << i, status);
+			if (must_have(dop) && memx_le64(page[k].trailer.version) < memx_le64(wants(req)[i].version) &&
+			    (status == MEMX_S_ABSENT || status == MEMX_S_VERSION))
+				wrong_page(dop, i, status);
 			continue;
 		}
 		if (req->todo & 1U << i) {
@@ -142,9 +178,7 @@ static int take_pages(struct dop *dop, const struct memx_head *head, struct rbuf
 				req->todo &= ~(1U << i);
 				dop->donor->fetches++;
 			} else {
-				dop->donor->core->count.bad_pages++;
-				core_say(dop->donor->core, CORE_LOG_ERR, "bad-page", "guest=%s donor=%s slot=%u", req->extent->s->name,
-					 dop->donor->name, slots[k]);
+				wrong_page(dop, i, MEMX_S_CORRUPT);
 				note(req, 1U << i, MEMX_S_CORRUPT);
 			}
 		}

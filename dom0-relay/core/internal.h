@@ -253,6 +253,7 @@ struct extent {
 	u64 retry_at;
 	struct repair *repair;
 	u64 repair_at;			/* not looked at by repair before */
+	u8 repair_fails;		/* passes in a row that found a slot without a good copy */
 	u64 promote;			/* donor (as bit) whose syncing copy repair has completed */
 };
 
@@ -413,6 +414,7 @@ struct greq {
 		struct rbuf *buf;
 		u32 desc, page;		/* offsets into buf */
 	} got[MEMX_MAX_PAGES];		/* FETCH */
+	u64 wrong[MEMX_MAX_PAGES];	/* FETCH: donors whose copy was not what it must be */
 };
 
 /* What the relay asked of the guest on one lane. */
@@ -488,6 +490,9 @@ void fetch_tick(struct relay_core *core);
 void repair_tick(struct relay_core *core);
 void repair_cancel(struct extent *x);
 
+/* Sends the page, verified by the caller, to a donor whose copy of it was found missing or damaged (heal.c). */
+void heal_page(struct extent *x, struct core_donor *d, const struct memx_page *page, const void *bytes);
+
 /* ---- the core (core.c) ---------------------------------------------------------------------------------------------------- */
 
 struct relay_core {
@@ -515,6 +520,7 @@ struct relay_core {
 	u64 repair_tokens, repair_at;
 	struct list repairs;
 	u32 repairing;
+	struct list heals;
 };
 
 void core_enter(struct relay_core *core, u64 now);

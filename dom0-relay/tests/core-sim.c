@@ -25,7 +25,7 @@ enum {
 	SIM_STEPS	= 700,
 };
 
-enum fault { FAULT_DROP, FAULT_HANG, FAULT_HEAL, FAULT_RELAY, FAULT_GUEST, FAULT_MEMORY, FAULTS };
+enum fault { FAULT_DROP, FAULT_HANG, FAULT_HEAL, FAULT_RELAY, FAULT_GUEST, FAULT_MEMORY, FAULT_ROT, FAULTS };
 
 struct regime {
 	const char *name;
@@ -62,6 +62,10 @@ static const struct regime odd = {
 static const struct regime odd_pairs = {
 	.name = "odd answers, two copies", .donors_min = 2, .replicas = 2, .odd = true,
 	.weight = { [FAULT_DROP] = 2, [FAULT_HANG] = 1, [FAULT_HEAL] = 8, [FAULT_RELAY] = 1, [FAULT_GUEST] = 1 },
+};
+static const struct regime rot = {
+	.name = "bad memory", .donors_min = 3, .replicas = 2,
+	.weight = { [FAULT_DROP] = 4, [FAULT_HANG] = 2, [FAULT_HEAL] = 8, [FAULT_RELAY] = 1, [FAULT_GUEST] = 1, [FAULT_ROT] = 40 },
 };
 static const struct regime triples = {
 	.name = "three copies", .donors_min = 4, .replicas = 3,
@@ -166,6 +170,26 @@ static bool refuse_oddly(struct wdonor *d, struct frame *f)
 	return true;
 }
 
+/* The first donor has bad memory: a bit of a page turns over there. Only of one that has another live copy, which is good. */
+static void rots(struct world *w, struct wguest *g)
+{
+	u32 slot = g->slots ? die(w, g->slots) : 0, i, k;
+	const struct memx_record *rec = g->slots ? &g->record[slot >> g->order] : NULL;
+	u8 page[MEMX_PAGE_SIZE], *at;
+
+	if (!rec || g->slot[slot].state != SLOT_STORED || g->slot[slot].busy)
+		return;
+	wguest_page(g, slot, g->slot[slot].good, page);
+	at = wdonor_find(&w->donor[0], page);
+	for (i = 0; at && i < rec->replicas; i++)
+		for (k = 1; k < w->donors; k++)
+			if (rec->replica[i].state == MEMX_R_LIVE && !memcmp(rec->replica[i].donor, w->donor[k].id, 16) &&
+			    wdonor_find(&w->donor[k], page)) {
+				at[die(w, MEMX_PAGE_SIZE)] ^= (u8)(1 << die(w, 8));
+				return;
+			}
+}
+
 static void strike(struct world *w, enum fault fault)
 {
 	struct wdonor *d = &w->donor[die(w, w->donors)];
@@ -190,6 +214,9 @@ static void strike(struct world *w, enum fault fault)
 	case FAULT_MEMORY:
 		if (may_forget(w, d) && none_in_flight_needs(w, d))
 			wdonor_restart(d);
+		break;
+	case FAULT_ROT:
+		rots(w, g);
 		break;
 	default:
 		break;
@@ -298,8 +325,12 @@ static void run_one(const struct regime *r, u64 seed, struct core_counters *sum)
 	for (i = 0; r->odd && i < donors; i++)
 		w->donor[i].tamper = refuse_oddly;
 
-	for (i = 0; i < guests; i++)
-		wguest_start(wguest_new(w, 128, r->replicas));
+	for (i = 0; i < guests; i++) {
+		struct wguest *g = wguest_new(w, 128, r->replicas);
+
+		g->may_lose = r->weight[FAULT_ROT];	/* while the good copy is away; a guest asks again */
+		wguest_start(g);
+	}
 	for (step = 0; step < SIM_STEPS; step++) {
 		enum fault f;
 
@@ -317,10 +348,14 @@ static void run_one(const struct regime *r, u64 seed, struct core_counters *sum)
 			world_tick(w);
 	}
 	heal(w, r->odd);
-	for (i = 0; i < w->guests; i++)
-		read_back(w, &w->guest[i], r->liar || r->full || r->odd);
+	if (r->weight[FAULT_ROT])
+		world_pass(w, 1000);	/* until all donors are back, the good copies with them */
+	for (i = 0; i < w->guests; i++) {
+		w->guest[i].may_lose = false;
+		read_back(w, &w->guest[i], r->liar || r->full || r->odd || r->weight[FAULT_ROT]);
+	}
 	c = world_counters(w);
-	if (c.violations || c.extents_lost || (!r->liar && ((!r->odd && c.donor_violations) || c.bad_pages))) {
+	if (c.violations || c.extents_lost || (!r->liar && ((!r->odd && c.donor_violations) || (!r->weight[FAULT_ROT] && c.bad_pages)))) {
 		fprintf(stderr, "seed %llu: honest peers were accused: %llu %llu %llu %llu\n", (unsigned long long)seed,
 			(unsigned long long)c.violations, (unsigned long long)c.donor_violations,
 			(unsigned long long)c.bad_pages, (unsigned long long)c.extents_lost);
@@ -353,10 +388,11 @@ static void run(const struct regime *r)
 	for (seed = first; seed < first + n; seed++)
 		run_one(r, seed, &sum);
 	fprintf(stderr, "# %s: %llu schedules; stores %llu fetches %llu resends %llu records %llu dropped %llu repaired %llu losses "
-		"%llu new instances %llu\n", r->name, (unsigned long long)n, (unsigned long long)sum.stores,
+		"%llu new instances %llu bad pages %llu healed %llu\n", r->name, (unsigned long long)n, (unsigned long long)sum.stores,
 		(unsigned long long)sum.fetches, (unsigned long long)sum.resends, (unsigned long long)sum.records,
 		(unsigned long long)sum.replicas_dropped, (unsigned long long)sum.replicas_repaired,
-		(unsigned long long)sum.donor_losses, (unsigned long long)sum.donor_new_instances);
+		(unsigned long long)sum.donor_losses, (unsigned long long)sum.donor_new_instances,
+		(unsigned long long)sum.bad_pages, (unsigned long long)sum.pages_healed);
 }
 
 static void sim_calm(void **state)
@@ -407,6 +443,12 @@ static void sim_odd_pairs(void **state)
 	run(&odd_pairs);
 }
 
+static void sim_rot(void **state)
+{
+	(void)state;
+	run(&rot);
+}
+
 static void sim_triples(void **state)
 {
 	(void)state;
@@ -430,6 +472,7 @@ int main(void)
 		cmocka_unit_test(sim_liars),
 		cmocka_unit_test(sim_odd),
 		cmocka_unit_test(sim_odd_pairs),
+		cmocka_unit_test(sim_rot),
 		cmocka_unit_test(sim_triples),
 		cmocka_unit_test(sim_narrow),
 	};

@@ -234,6 +234,28 @@ u64 wdonor_pages(struct wdonor *d)
 	return t.pages_used;
 }
 
+static u8 *held_page(struct wdonor *d, u32 i)
+{
+	u32 chunk = i / SRV_CHUNK_PAGES;
+
+	if (!(d->store->meta[chunk].held >> i % SRV_CHUNK_PAGES & 1))
+		return NULL;
+	return d->store->pages + (u64)chunk * SRV_CHUNK_BYTES + (u64)(i % SRV_CHUNK_PAGES) * MEMX_PAGE_SIZE;
+}
+
+u8 *wdonor_find(struct wdonor *d, const void *page)
+{
+	u32 i;
+
+	for (i = 0; i < d->chunks * SRV_CHUNK_PAGES; i++) {
+		u8 *at = held_page(d, i);
+
+		if (at && !memcmp(at, page, MEMX_PAGE_SIZE))
+			return at;
+	}
+	return NULL;
+}
+
 /* One frame into the donor's core; its answer into the queue back. */
 static void deliver_to_donor(struct wconn *c)
 {

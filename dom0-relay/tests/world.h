@@ -139,6 +139,7 @@ void wdonor_drop(struct wdonor *d);			/* the connection breaks */
 void wdonor_restart(struct wdonor *d);			/* and all its memory is gone */
 void wdonor_set_domain(struct wdonor *d, const char *domain);
 u64 wdonor_pages(struct wdonor *d);			/* in use */
+u8 *wdonor_find(struct wdonor *d, const void *page);	/* where it holds this page; NULL: it does not */
 
 struct wguest *wguest_new(struct world *w, u32 slots, u32 replicas);
 void wguest_offer(struct wguest *g);			/* connects the lanes */

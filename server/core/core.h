@@ -74,6 +74,7 @@ struct srv_ops {
 	X(version,		"fetches of a version that is not the held one")		\
 	X(absent,		"fetches of slots that are not held")				\
 	X(corrupt,		"repair pages refused because their check was wrong")		\
+	X(mended,		"damaged pages replaced by a repair copy of the same version")	\
 	X(generation,		"requests at another generation than the extent's")		\
 	X(fenced,		"requests and fences refused as older than the fence")		\
 	X(superseded,		"fences refused for their lineage")				\

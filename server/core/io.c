@@ -104,6 +104,39 @@ static u32 judge(struct srv *srv, const struct memx_trailer *t, __le64 version)
 	return MEMX_S_OLD;
 }
 
+static bool sealed(const struct memx_trailer *t)
+{
+	return t->flags & memx_put_le32(MEMX_T_SEALED);
+}
+
+static bool intact(const struct io *io, u32 slot, const struct memx_trailer *t, const void *page)
+{
+	return memx_check(io->session->check_seed, slot, memx_le64(t->version), page) == memx_le64(t->check);
+}
+
+/*
+ * A repair copy at the version that is held. It replaces a page of which we find for ourselves, here and now, that it does not
+ * match its own check: nobody stored that, so nothing good can be lost. Any other page stays as it is.
+ */
+static u32 mend_one(struct srv_req *req, const struct io *io, const struct memx_page *desc, const u8 *page)
+{
+	struct srv *srv = req->conn->srv;
+	u32 slot = memx_le32(desc->slot), at = slot - io->first;
+	struct memx_trailer *t = trailer(srv, io->extent, at);
+	u8 *own = srv_page(srv, io->extent, at);
+
+	if (!held(srv, io->extent, at) || sealed(t) || sealed(&desc->trailer) || intact(io, slot, t, own))
+		return MEMX_S_OK;
+	if (!intact(io, slot, &desc->trailer, page)) {
+		srv->count.corrupt++;
+		return MEMX_S_CORRUPT;
+	}
+	memcpy(own, page, MEMX_PAGE_SIZE);
+	*t = desc->trailer;
+	srv->count.mended++;
+	return MEMX_S_OK;
+}
+
 static u32 store_one(struct srv_req *req, const struct io *io, const struct memx_page *desc, const u8 *page)
 {
 	struct srv *srv = req->conn->srv;
@@ -112,13 +145,12 @@ static u32 store_one(struct srv_req *req, const struct io *io, const struct memx
 
 	status = judge(srv, t, desc->trailer.version);
 	if (status == MEMX_S_PARTIAL)
-		return MEMX_S_OK;
+		return req->head->flags & MEMX_F_REPAIR ? mend_one(req, io, desc, page) : MEMX_S_OK;
 	if (status != MEMX_S_OK)
 		return status;
 	/* A repair copies what another donor held: a damaged page must not spread. */
-	if (req->head->flags & MEMX_F_REPAIR && !(desc->trailer.flags & memx_put_le32(MEMX_T_SEALED)) &&
-	    memx_check(io->session->check_seed, memx_le32(desc->slot), memx_le64(desc->trailer.version), page) !=
-	    memx_le64(desc->trailer.check)) {
+	if (req->head->flags & MEMX_F_REPAIR && !sealed(&desc->trailer) &&
+	    !intact(io, memx_le32(desc->slot), &desc->trailer, page)) {
 		srv->count.corrupt++;
 		return MEMX_S_CORRUPT;
 	}

@@ -2,6 +2,7 @@
 /*
  * test-pages.c - versions: each interleaving that would lose or resurrect a page if the rule were missing.
  */
+#include "../core/store.h"
 #include "harness.h"
 
 static struct sess one_extent(void **state)
@@ -137,6 +138,56 @@ static void repair_does_not_overwrite_a_fresh_page(void **state)
 	assert_int_equal(store_flags(&s, 1, 5, 1, 0x11, check, MEMX_F_REPAIR), MEMX_S_OLD);
 	assert_int_equal(fetch(&s, 1, 5, 2), MEMX_S_OK);
 	assert_true(fetched(s.relay, 0x22));
+}
+
+/* The first page of the extent that is all @fill, as the donor's store holds it. */
+static u8 *held_page(const struct sess *s, u8 fill)
+{
+	struct srv_store *store = s->relay->donor->store;
+	u8 page[MEMX_PAGE_SIZE];
+	u32 i;
+
+	memset(page, fill, sizeof(page));
+	for (i = 0; i < SRV_CHUNK_PAGES * store->chunks; i++)
+		if (store->meta[i / SRV_CHUNK_PAGES].held >> i % SRV_CHUNK_PAGES & 1 &&
+		    !memcmp(store->pages + (u64)i * MEMX_PAGE_SIZE, page, sizeof(page)))
+			return store->pages + (u64)i * MEMX_PAGE_SIZE;
+	return NULL;
+}
+
+/*
+ * A repair copy at the held version replaces a page that does not match its own check, and nothing else: not a good page, not a
+ * discarded one, not with something that is damaged itself; and a store that is no repair replaces nothing at all.
+ */
+static void repair_mends_only_what_is_damaged(void **state)
+{
+	struct sess s = one_extent(state);
+	u64 seed = memx_session_seed(s.id), check, other;
+	u8 page[MEMX_PAGE_SIZE], *own;
+
+	memset(page, 0x11, sizeof(page));
+	check = memx_check(seed, 5, 1, page);
+	memset(page, 0x33, sizeof(page));
+	other = memx_check(seed, 5, 1, page);
+	assert_int_equal(store_flags(&s, 1, 5, 1, 0x11, check, 0), MEMX_S_OK);
+	assert_int_equal(store_flags(&s, 1, 5, 1, 0x33, other, MEMX_F_REPAIR), MEMX_S_OK);
+	assert_int_equal(fetch(&s, 1, 5, 1), MEMX_S_OK);
+	assert_true(fetched(s.relay, 0x11));
+	own = held_page(&s, 0x11);
+	assert_non_null(own);
+	own[77] ^= 1;
+	assert_int_equal(store_flags(&s, 1, 5, 1, 0x11, check, 0), MEMX_S_OK);
+	assert_int_equal(own[77], 0x10);
+	assert_int_equal(store_flags(&s, 1, 5, 1, 0x12, check, MEMX_F_REPAIR), MEMX_S_CORRUPT);
+	assert_int_equal(own[77], 0x10);
+	assert_int_equal(store_flags(&s, 1, 5, 1, 0x11, check, MEMX_F_REPAIR), MEMX_S_OK);
+	assert_int_equal(fetch(&s, 1, 5, 1), MEMX_S_OK);
+	assert_true(fetched(s.relay, 0x11));
+	assert_int_equal(srv_counters(s.relay->donor->core)->mended, 1);
+	assert_int_equal(discard(&s, 1, 5, 2), MEMX_S_OK);
+	memset(page, 0x11, sizeof(page));
+	assert_int_equal(store_flags(&s, 1, 5, 2, 0x11, memx_check(seed, 5, 2, page), MEMX_F_REPAIR), MEMX_S_OK);
+	assert_int_equal(fetch(&s, 1, 5, 2), MEMX_S_ABSENT);
 }
 
 static void repair_never_copies_a_damaged_page(void **state)
@@ -337,6 +388,7 @@ int main(void)
 		TEST(repair_does_not_resurrect_a_discarded_page),
 		TEST(a_discard_of_a_slot_that_is_not_held_leaves_its_version),
 		TEST(repair_does_not_overwrite_a_fresh_page),
+		TEST(repair_mends_only_what_is_damaged),
 		TEST(repair_never_copies_a_damaged_page),
 		TEST(versions_use_all_64_bits),
 		TEST(a_new_relay_finds_versions_as_they_were),

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * repair.h - one pass of repair over one extent: between repair.c, which begins, scans and ends it, and copy.c, which copies.
+ */
+#ifndef MEMX_RELAY_REPAIR_H
+#define MEMX_RELAY_REPAIR_H
+
+#include "internal.h"
+
+enum {
+	SLOT_BUSY	= 1,		/* being copied */
+	SLOT_NEWER	= 2,		/* said to be overwritten meanwhile */
+};
+
+struct source {
+	struct core_donor *donor;
+	bool live;			/* else a last resort */
+	u64 *version;
+	bool *gone;			/* it was discarded */
+};
+
+struct repair {
+	struct list in_core;
+	struct list dops;
+	struct extent *x;
+	struct core_donor *target;
+	u32 first, slots;		/* of the extent */
+	u32 scans;			/* unfinished */
+	u32 next;			/* slot from which copying goes on, relative */
+	u32 out;			/* batches under way */
+	bool failed, proving;
+	u32 sources;
+	struct source source[MEMX_MAX_REPLICAS];
+	u64 *have;			/* versions of the target */
+	u8 *flags;			/* SLOT_* */
+	u8 *doubt;			/* sources that are not believed in this slot */
+	u32 scan_next[CORE_MAX_DONORS];
+};
+
+struct dop *repair_dop(struct repair *r, struct core_donor *d, u16 op, dop_done done);
+void repair_fail(struct repair *r);		/* ends the pass; the next one begins in a moment */
+void repair_stuck(struct repair *r, u32 at);	/* the same, where no copy of this slot is right */
+void repair_copy(struct repair *r);		/* goes on copying */
+void repair_prove(struct repair *r);		/* all is copied */
+u64 repair_newest(const struct repair *r, u32 at);
+
+#endif /* MEMX_RELAY_REPAIR_H */
