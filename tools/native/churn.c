@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <user/text.h>
 
 #include "churn.h"
@@ -43,6 +44,7 @@ struct churn {
 	u32 in_flight;
 	struct churn_stat stat;
 	u64 random;
+	u64 due;		/* of the next operation, where there is a rate */
 	bool stop, running;
 	pthread_t thread;
 };
@@ -85,7 +87,8 @@ static void end_fetch(struct churn *c, struct work *w)
 		c->stat.fetches++;
 	} else if (!w->op.err || w->op.err == -ENODATA) {
 		c->stat.wrong++;
-		tell(c, w, "wrong");
+		c->stat.lost += w->op.err == -ENODATA;
+		tell(c, w, w->op.err ? "lost" : "wrong");
 	} else {
 		c->stat.errors++;
 		tell(c, w, "failed");
@@ -118,6 +121,14 @@ static void end_discard(struct churn *c, struct work *w)
 	}
 }
 
+static void longest(struct churn_stat *s, const struct native_op *op, u64 took)
+{
+	if (took > s->longest_ns)
+		s->longest_ns = took;
+	if (op->item.op == MEMX_OP_FETCH && took > s->longest_fetch_ns)
+		s->longest_fetch_ns = took;
+}
+
 static void done(struct native_op *op)
 {
 	struct work *w = op->arg;
@@ -126,8 +137,7 @@ static void done(struct native_op *op)
 
 	pthread_mutex_lock(&c->lock);
 	took = memx_now() - w->since;
-	if (took > c->stat.longest_ns)
-		c->stat.longest_ns = took;
+	longest(&c->stat, op, took);
 	if (op->item.op == MEMX_OP_FETCH)
 		end_fetch(c, w);
 	else if (op->item.op == MEMX_OP_STORE)
@@ -181,6 +191,23 @@ static void discard(struct churn *c, u32 slot)
 	done(&w->op);		/* none was due */
 }
 
+/* Keeps to the rate. What a stall kept back is not made up for. */
+static void pace(struct churn *c, u32 operations)
+{
+	u64 now = memx_now();
+	struct timespec until;
+
+	if (!c->config.rate)
+		return;
+	if (c->due + 50000000 < now)
+		c->due = now;
+	c->due += operations * 1000000000ULL / c->config.rate;
+	until.tv_sec = (time_t)(c->due / 1000000000);
+	until.tv_nsec = (long)(c->due % 1000000000);
+	if (c->due > now + 2000000)	/* not for less than two milliseconds: these add up */
+		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+}
+
 static void one_run(struct churn *c)
 {
 	u32 slot = c->config.first + (u32)(draw(c) % c->config.count), run = 1 + (u32)(draw(c) % c->config.max_run);
@@ -197,6 +224,7 @@ static void one_run(struct churn *c)
 		return;
 	}
 	INIT_LIST_HEAD(&list);
+	pace(c, run);
 	pthread_mutex_lock(&c->lock);
 	for (; run && slot < c->config.first + c->config.count && c->free; run--, slot++) {
 		struct work *w;
@@ -288,16 +316,20 @@ void churn_stop(struct churn *c)
 
 void churn_stat(struct churn *c, struct churn_stat *to, bool clear_longest)
 {
-	u64 now = memx_now();
+	u64 now;
 
 	pthread_mutex_lock(&c->lock);
+	now = memx_now();	/* not before: what began meanwhile would be older than the clock */
 	*to = c->stat;
 	to->in_flight = c->in_flight;
 	for (u32 i = 0; i < c->config.depth; i++)
-		if (c->work[i].since && now - c->work[i].since > to->longest_ns)
-			to->longest_ns = now - c->work[i].since;
+		if (c->work[i].since) {
+			longest(to, &c->work[i].op, now - c->work[i].since);
+			if (now - c->work[i].since > to->oldest_ns)
+				to->oldest_ns = now - c->work[i].since;
+		}
 	if (clear_longest)
-		c->stat.longest_ns = 0;
+		c->stat.longest_ns = c->stat.longest_fetch_ns = 0;
 	pthread_mutex_unlock(&c->lock);
 }
 

@@ -20,15 +20,19 @@ struct churn_config {
 	u32 depth;		/* operations in flight */
 	u32 store_part;		/* of 100 operations; a tenth of the rest is discards */
 	u32 max_run;		/* up to so many neighbouring slots in one submission */
+	u32 rate;		/* operations per second at most; 0: as many as go */
 };
 
 struct churn_stat {
 	u64 stores, fetches, discards;	/* that ended well */
 	u64 wrong;			/* fetches that brought other bytes, or bytes where nothing can be, or nothing where some must */
+	u64 lost;			/* among the wrong: nothing where some must be */
 	u64 errors;			/* operations that failed */
 	u64 nospace;			/* stores among them for which there was no room */
 	u64 longest_ns;			/* from submission to end; those in flight count as if they ended now */
+	u64 longest_fetch_ns;		/* the same for fetches alone */
 	u64 in_flight;
+	u64 oldest_ns;			/* since when the oldest of them is under way */
 };
 
 struct churn *churn_new(struct native *guest, const struct churn_config *config);

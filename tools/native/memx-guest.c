@@ -40,7 +40,7 @@ static void answer(const char *fmt, ...)
 
 /* ---- commands: the numbers that follow on the line are in @arg ---- */
 
-enum { ARGS = 6 };
+enum { ARGS = 7 };
 
 static void cmd_wait(struct program *p, const u64 *arg)
 {
@@ -146,6 +146,7 @@ static void cmd_churn(struct program *p, const u64 *arg)
 	struct churn_config config = {
 		.seed = arg[0], .salt = p->salt, .first = (u32)arg[1], .count = (u32)arg[2],
 		.depth = arg[3] ? (u32)arg[3] : 64, .store_part = arg[4] ? (u32)arg[4] : 50, .max_run = arg[5] ? (u32)arg[5] : 32,
+		.rate = (u32)arg[6],
 	};
 
 	if (!p->churn) {
@@ -168,10 +169,13 @@ static void say_stat(struct program *p, bool clear)
 	struct churn_stat s;
 
 	churn_stat(p->churn, &s, clear);
-	answer("ok stores=%llu fetches=%llu discards=%llu wrong=%llu errors=%llu nospace=%llu longest_us=%llu in_flight=%llu",
+	answer("ok stores=%llu fetches=%llu discards=%llu wrong=%llu lost=%llu errors=%llu nospace=%llu longest_us=%llu "
+	       "longest_fetch_us=%llu in_flight=%llu oldest_us=%llu",
 	       (unsigned long long)s.stores, (unsigned long long)s.fetches, (unsigned long long)s.discards,
-	       (unsigned long long)s.wrong, (unsigned long long)s.errors, (unsigned long long)s.nospace,
-	       (unsigned long long)s.longest_ns / 1000, (unsigned long long)s.in_flight);
+	       (unsigned long long)s.wrong, (unsigned long long)s.lost, (unsigned long long)s.errors,
+	       (unsigned long long)s.nospace, (unsigned long long)s.longest_ns / 1000,
+	       (unsigned long long)s.longest_fetch_ns / 1000, (unsigned long long)s.in_flight,
+	       (unsigned long long)s.oldest_ns / 1000);
 }
 
 static void cmd_stat(struct program *p, const u64 *arg)
@@ -264,7 +268,7 @@ static const struct {
 	{ "verify", "FIRST COUNT NUMBER: fetches them", cmd_verify },
 	{ "discard", "FIRST COUNT", cmd_discard },
 	{ "absent", "FIRST COUNT: these slots hold nothing", cmd_absent },
-	{ "churn", "SEED FIRST COUNT [DEPTH [STORE_PERCENT [MAX_RUN]]]: verified random load, in the background", cmd_churn },
+	{ "churn", "SEED FIRST COUNT [DEPTH [STORE_PERCENT [MAX_RUN [RATE]]]]: verified random load, in the background", cmd_churn },
 	{ "stat", "[1]: of the churn; 1 forgets the longest stall", cmd_stat },
 	{ "stop", "the churn, when all has ended", cmd_stop },
 	{ "check", "every slot of the stopped churn", cmd_check },

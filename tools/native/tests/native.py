@@ -172,7 +172,8 @@ class Relay(Daemon):
         self.servers, self.guests = servers, guests
         super().__init__(folder, name, [os.path.join(BIN, "memx-dom0-relay"), "--config", self.conf])
 
-    def start(self):
+    def write(self):
+        """Its configuration, from what it is to know now."""
         lines = ["[relay]"] + [f"{key} = {value}" for key, value in self.settings.items()]
         for server in self.servers:
             lines += [f"[donor {server.name}]", f"address = 127.0.0.1:{server.port}"]
@@ -180,6 +181,9 @@ class Relay(Daemon):
             lines += [f"[guest {name}]"] + [f"{key} = {value}" for key, value in keys.items()]
         with open(self.conf, "w") as file:
             file.write("\n".join(lines) + "\n")
+
+    def start(self):
+        self.write()
         return super().start()
 
     def ask(self, cmd, **arguments):
