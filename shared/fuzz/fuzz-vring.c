@@ -31,7 +31,7 @@ static void check_read(struct ends *w, int me, u32 off, const u8 *got, u32 len)
 
 static void read_some(struct ends *w, int me, struct fuzz_in *in)
 {
-	struct memx_vring *r = &w->end[me];
+	struct memx_vring *r = me ? &w->end[1] : &w->end[0];
 	bool was_broken = r->rx_broken;
 	int avail = memx_vring_avail(r);
 	u32 off, len;
@@ -59,7 +59,7 @@ static void read_some(struct ends *w, int me, struct fuzz_in *in)
 
 static void write_some(struct ends *w, int me, struct fuzz_in *in)
 {
-	struct memx_vring *r = &w->end[me];
+	struct memx_vring *r = me ? &w->end[1] : &w->end[0];
 	bool was_broken = r->tx_broken;
 	int space = memx_vring_space(r);
 	struct pipe *p = &w->pipe[me];
@@ -111,6 +111,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	w.size[1] = 1U << (4 + fuzz_pick(&in, 8));
 	w.ring[0] = calloc(1, w.size[0]);
 	w.ring[1] = calloc(1, w.size[1]);
+	fuzz_must(w.shr && w.ring[0] && w.ring[1], "no memory");
 	memx_vring_reset_shared(w.shr, 0, 0);
 	/* Indices run freely: wherever they stand when an end comes. */
 	w.shr->left.cons = start;
