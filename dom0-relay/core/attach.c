@@ -176,11 +176,31 @@ again:
 	}
 }
 
+/*
+ * What donors would say to this attach of a domain that they know through us: a domain that comes again has raised its epoch and
+ * presents the lineage of its last grant. They are not even asked, because their refusal would have us forget the session, and
+ * with it what is to be freed when the domain ends.
+ */
+static u32 not_its_own(const struct session *s, const struct session *old)
+{
+	int i;
+
+	if (!old || old->domid != s->domid || !old->granted_epoch)
+		return MEMX_S_OK;
+	if (s->epoch < old->granted_epoch)
+		return MEMX_S_FENCED;
+	for (i = 0; i < MEMX_MAX_LINEAGE; i++)
+		if (s->lineage[i] == old->granted_lineage)
+			return MEMX_S_OK;
+	return MEMX_S_SUPERSEDED;
+}
+
 /* The map is through. */
 void attach_begin(struct core_link *link)
 {
 	struct relay_core *core = link->core;
 	struct session *s = link->session, *old = session_find(core, s->vm, s->id);
+	u32 refusal = not_its_own(s, old);
 
 	link->state = LINK_ATTACHING;
 	link->mapped = !link->greeted;
@@ -195,6 +215,15 @@ void attach_begin(struct core_link *link)
 			      "the quota of this guest is %llu pages, its swap area is larger",
 			      (unsigned long long)link->conf.quota_pages);
 		return;
+	}
+	if (refusal) {
+		attach_refuse(link, refusal, "this domain attached the session before, %s", refusal == MEMX_S_FENCED ?
+			      "at a higher epoch" : "with a lineage that it does not present now");
+		return;
+	}
+	if (old && old->domid == s->domid) {
+		s->granted_epoch = old->granted_epoch;
+		s->granted_lineage = old->granted_lineage;
 	}
 	if (old)
 		session_destroy(old);
@@ -492,6 +521,8 @@ static void grant(struct session *s)
 	u32 i;
 
 	s->state = SESSION_ATTACHED;
+	s->granted_epoch = s->epoch;
+	s->granted_lineage = s->lineage[0];
 	s->since = s->core->now;
 	link->state = LINK_ATTACHED;
 	link->reason[0] = 0;

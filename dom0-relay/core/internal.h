@@ -329,6 +329,7 @@ struct session {
 	char name[CORE_NAME_LEN];
 	u64 epoch;
 	u64 lineage[MEMX_MAX_LINEAGE];
+	u64 granted_epoch, granted_lineage;	/* of the last grant to this domain, which donors have stored; 0: none */
 	u64 seed;
 	u8 state, step;
 	bool frozen;

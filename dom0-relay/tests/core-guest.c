@@ -465,6 +465,51 @@ static void absent_is_an_error(void **state)
 	assert_int_equal(wguest_do(g, wguest_fetch(g, 3, 3)), MEMX_S_PARTIAL);
 }
 
+static u64 pages_promised(void)
+{
+	struct srv_totals t;
+	u64 pages = 0;
+	u32 i;
+
+	for (i = 0; i < w->donors; i++) {
+		srv_totals(w->donor[i].srv, &t);
+		pages += t.pages_reserved;
+	}
+	return pages;
+}
+
+/*
+ * A domain that takes its own session for another's, again and again: refused, but not forgotten. What it had reserved goes with
+ * the domain.
+ */
+static void a_foreign_life_frees_nothing_and_keeps_nothing(void **state)
+{
+	u64 before = pages_promised();
+	int i;
+
+	(void)state;
+	attached();
+	for (i = 0; i < 3; i++) {
+		memset(g->session, 0x70 + i, sizeof(g->session));
+		memset(g->record, 0, (256 / 64 + 2) * sizeof(*g->record));
+		g->frozen = false;
+		g->order = 0;
+		g->lineage[0] = 77;
+		assert_true(wguest_again(g));
+		g->lineage[0] = 78;
+		assert_false(wguest_again(g));
+		assert_int_equal(g->attach_status, MEMX_S_SUPERSEDED);
+		g->lineage[0] = 77;
+		g->epoch -= 3;
+		assert_false(wguest_again(g));
+		assert_int_equal(g->attach_status, MEMX_S_FENCED);
+	}
+	wguest_hang_up(g);
+	core_guest_gone(w->core, g->conf.vm, g->conf.domid, false, w->now);
+	world_pass(w, 1000);
+	assert_int_equal(pages_promised(), before);
+}
+
 #define hostile(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -477,6 +522,7 @@ int main(void)
 		hostile(record_answered_twice), hostile(unknown_operation), hostile(impossible_attaches),
 		hostile(impossible_maps), hostile(overdraft_of_requests), hostile(overdraft_of_pages),
 		hostile(overdraft_of_the_ring), hostile(damaged_store), hostile(absent_is_an_error),
+		hostile(a_foreign_life_frees_nothing_and_keeps_nothing),
 	};
 
 	return cmocka_run_group_tests_name("relay core: guests that break the rules", tests, NULL, NULL);
