@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# The relay under libFuzzer: its settings (and the server's).
+# The relay under libFuzzer: its core between hostile guests and donors, its settings (and the server's).
 
 FUZZERS += fuzz-conf
 fuzz-conf_SRCS := dom0-relay/fuzz/fuzz-conf.c dom0-relay/edge/config.c server/settings.c
@@ -9,3 +9,21 @@ fuzz-conf_CPPFLAGS := -Itools
 fuzz-conf_CORPUS := dom0-relay/fuzz/corpus-conf
 fuzz-conf_RUNS := 10000
 fuzz-conf_MAX_LEN := 2000
+
+fuzz-world_SRCS := $(addprefix dom0-relay/,fuzz/invariants.c tests/world.c tests/world-guest.c)
+
+FUZZERS += fuzz-relay-donor
+fuzz-relay-donor_SRCS := dom0-relay/fuzz/fuzz-relay-donor.c $(fuzz-world_SRCS)
+fuzz-relay-donor_LIBS := memx-relay-core memx-server-core
+fuzz-relay-donor_PKGS := libxxhash
+fuzz-relay-donor_CPPFLAGS := -Itools
+fuzz-relay-donor_CORPUS := dom0-relay/fuzz/corpus-donor
+fuzz-relay-donor_RUNS := 500
+
+FUZZERS += fuzz-relay-guest
+fuzz-relay-guest_SRCS := dom0-relay/fuzz/fuzz-relay-guest.c $(fuzz-world_SRCS)
+fuzz-relay-guest_LIBS := memx-relay-core memx-server-core
+fuzz-relay-guest_PKGS := libxxhash
+fuzz-relay-guest_CPPFLAGS := -Itools
+fuzz-relay-guest_CORPUS := dom0-relay/fuzz/corpus-guest
+fuzz-relay-guest_RUNS := 500

@@ -306,7 +306,9 @@ void wguest_deliver_in(struct wguest *g, u32 lane)
 	must(!memx_head_get(&head, &f->hdr, MEMX_MAX_BODY), "bad header from the relay");
 	list_del(&f->in_queue);
 	g->ring_used[lane] -= MEMX_HDR_LEN + f->len;
-	if (!head.reply) {
+	if (g->hears) {
+		g->hears(g, lane, f);
+	} else if (!head.reply) {
 		if (head.op == MEMX_OP_HELLO) {
 			answer_hello(g, lane, &head, f);
 		} else if (g->mute_records) {

@@ -271,6 +271,12 @@ static void deliver_to_donor(struct wconn *c)
 	assert(!err);
 	c->donor->frames++;
 	err = srv_frame(c->srv, &head, f->body, &out, c->donor->w->now);
+	if (err < 0 && c->donor->tamper) {	/* the relay answered what a hostile donor asked, and the real one did not */
+		frame_free(f);
+		if (c->donor->conn == c)
+			wdonor_drop(c->donor);
+		return;
+	}
 	if (err < 0) {
 		fprintf(stderr, "donor %s: the relay broke the protocol: %s\n", c->donor->name, srv_conn_reason(c->srv));
 		abort();
@@ -335,7 +341,7 @@ static u32 choices(struct world *w, struct choice *c, u32 max)
 		for (l = 0; l < W_LANES && n + 2 <= max; l++) {
 			if (g->alive && !list_empty(&g->to_relay[l]))
 				c[n++] = (struct choice){ g, 2, l };
-			if (g->alive && !list_empty(&g->to_guest[l]))
+			if (g->alive && !g->deaf && !list_empty(&g->to_guest[l]))
 				c[n++] = (struct choice){ g, 3, l };
 		}
 	}

@@ -107,6 +107,9 @@ struct wguest {
 	struct frame *held_record;
 	u64 stores_ok, fetches_ok, errors;
 	bool may_lose;			/* a fetch may fail with an error (never with wrong bytes) */
+	/* A hostile guest: hears all that the relay sends, and answers as it likes. NULL: it keeps the protocol. */
+	void (*hears)(struct wguest *g, u32 lane, const struct frame *f);
+	bool deaf;			/* does not read its rings */
 };
 
 struct world {
