@@ -31,6 +31,7 @@ static json_t *counters(const struct server *server)
 	SRV_COUNTER_LIST(SRV_X)
 #undef SRV_X
 	json_object_set_new(all, "pressed", integer(server->pressed));
+	json_object_set_new(all, "pages_reclaimed", integer(server->reclaim.came_back));
 	json_object_set_new(all, "connections_accepted", integer(server->accepted));
 	json_object_set_new(all, "connections_refused", integer(server->refused));
 	json_object_set_new(all, "connections_malformed", integer(server->malformed));

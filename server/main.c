@@ -209,7 +209,7 @@ static int start_core(struct server *server)
 		.max_sessions = server->settings.max_sessions,
 		.max_handles = 4096,
 	};
-	const struct srv_ops ops = { .event = on_event };
+	const struct srv_ops ops = { .event = on_event, .send = peer_send };
 	int ret = memx_id_file(server->settings.id_file, server->id);
 
 	if (ret) {
@@ -259,6 +259,7 @@ static void stop(struct server *server)
 {
 	control_stop(server);
 	pressure_stop(server);
+	reclaim_stop(server);
 	peers_free(server);
 	memx_timer_cancel(&server->scrub);
 	memx_timer_cancel(&server->watchdog);

@@ -77,10 +77,9 @@ static void peer_close(struct peer *peer)
 /* ---- out -------------------------------------------------------------------------------------------------------------- */
 
 /* Keeps what was not sent of the batch in memory of the peer's own. 0 or -ENOMEM. */
-static int keep(struct peer *peer, const struct iovec *iov, u32 iovs, size_t skip)
+static int keep(struct peer *peer, const struct iovec *iov, u32 iovs, size_t bytes, size_t skip)
 {
-	struct srv_out *out = &peer->server->out;
-	size_t more = out->bytes - skip;
+	size_t more = bytes - skip;
 	u32 i;
 
 	if (peer->wait_at == peer->wait_len)
@@ -152,7 +151,7 @@ static int flush(struct peer *peer)
 		peer->moved_ns = memx_loop_now(peer->server->loop);
 	}
 	if (!err && (u64)sent < out->bytes)
-		err = keep(peer, out->iov, out->iovs, (size_t)sent);
+		err = keep(peer, out->iov, out->iovs, (size_t)out->bytes, (size_t)sent);
 	out->used = out->iovs = 0;
 	out->bytes = 0;
 	out->refs = false;
@@ -306,6 +305,24 @@ static void peer_ready(struct memx_watch *watch, uint32_t events)
 		return;
 	}
 	set_events(peer);
+}
+
+/*
+ * Kept with what waits, and sent with the next round of the loop: this may be called from the middle of anybody's batch. A peer
+ * without memory for it, or that takes nothing, is cut off like any other.
+ */
+void peer_send(void *ctx, void *conn_ctx, const void *frame, u32 len)
+{
+	struct peer *peer = conn_ctx;
+	struct iovec iov = { .iov_base = (void *)frame, .iov_len = len };
+
+	(void)ctx;
+	if (peer->last_words || peer->eof)
+		return;
+	if (peer->wait_at == peer->wait_len)
+		peer->moved_ns = memx_loop_now(peer->server->loop);
+	if (!keep(peer, &iov, 1, len, 0))
+		set_events(peer);
 }
 
 /* ---- coming and going ------------------------------------------------------------------------------------------------- */

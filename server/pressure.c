@@ -66,6 +66,7 @@ static void apply(struct server *server)
 	u64 pages = (u64)srv_chunks_of(server->limit) * SRV_CHUNK_PAGES;
 
 	srv_set_limit(server->core, server->pressure.allowed < pages ? server->pressure.allowed : pages);
+	reclaim_look(server);
 }
 
 static void look(struct server *server, bool stalled)

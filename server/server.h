@@ -7,6 +7,7 @@
  *   peer.c         connections: bytes in, frames to the core, replies out
  *   control.c      the control socket
  *   pressure.c     the limit, and the host's need for its memory
+ *   reclaim.c      getting back what is used beyond it
  *   memfd_store.c  the memory
  *   core/          every decision
  *
@@ -35,6 +36,13 @@ struct settings {
 	int log_level;
 };
 
+struct reclaim {
+	struct memx_timer timer;
+	u64 began_ns;			/* 0: nothing is wanted back */
+	u64 began_used;			/* pages */
+	u64 came_back;			/* pages, of all that ended */
+};
+
 struct server {
 	struct memx_loop *loop;
 	struct settings settings;
@@ -53,6 +61,8 @@ struct server {
 	u64 psi_total;
 	struct memx_timer pressure_timer;
 	u64 pressed;			/* times that the host's need lowered what is given */
+
+	struct reclaim reclaim;
 
 	struct memx_watch listener;
 	u16 port;
@@ -85,6 +95,7 @@ void peers_free(struct server *server);
 void peers_each(struct server *server, void (*each)(void *ctx, const char *addr, const struct srv_conn *conn, u64 frames,
 						      u64 queued), void *ctx);
 const char *peer_name(const void *conn_ctx);
+void peer_send(void *ctx, void *conn_ctx, const void *frame, u32 len);	/* srv_ops.send */
 
 /* ---- control.c -------------------------------------------------------------------------------------------------------- */
 
@@ -96,6 +107,11 @@ void control_stop(struct server *server);
 void pressure_start(struct server *server);	/* also after the settings changed */
 void pressure_stop(struct server *server);
 int server_set_limit(struct server *server, u64 bytes);		/* 0 or -errno: it stays as it was */
+
+/* ---- reclaim.c -------------------------------------------------------------------------------------------------------- */
+
+void reclaim_look(struct server *server);	/* what is used or may be used has changed */
+void reclaim_stop(struct server *server);
 
 /* ---- main.c ----------------------------------------------------------------------------------------------------------- */
 

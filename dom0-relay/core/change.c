@@ -126,7 +126,7 @@ static void add_copies(struct extent *x, struct placement *p, u8 state)
 	struct session *s = x->s;
 	u64 failed = failed_here(x);
 
-	while (placement_copies(p) < s->replicas) {
+	while (placement_copies(x, p) < s->replicas) {
 		struct core_donor *d = make_room(x, p) ? place_choose(x, p, x->refused | failed) : NULL;
 		int i;
 
@@ -170,11 +170,11 @@ static void drop_superfluous(struct extent *x, struct placement *p)
 	int i;
 
 	for (i = 0; i < p->n; i++)
-		live += p->r[i].state == MEMX_R_LIVE && (!p->r[i].donor || donor_stays(p->r[i].donor));
+		live += p->r[i].state == MEMX_R_LIVE && replica_stays(x, &p->r[i]);
 	if (live < x->s->replicas)
 		return;
 	for (i = p->n; i-- > 0;)
-		if (p->r[i].state == MEMX_R_STALE || (p->r[i].donor && !donor_stays(p->r[i].donor)))
+		if (p->r[i].state == MEMX_R_STALE || !replica_stays(x, &p->r[i]))
 			leave_out(x, p, i);
 }
 
@@ -461,6 +461,8 @@ void extent_record_acked(struct extent *x)
 	x->urgent = false;
 	x->want_more = false;
 	core->count.records++;
+	x->repair_at = 0;		/* what kept repair waiting was true of the record before */
+	reclaim_moved(x);
 	change_over(x, X_STEADY);
 	extent_review(x);
 }

@@ -220,6 +220,8 @@ void core_tick(struct relay_core *core, u64 now)
 			session_step(s);
 	}
 	core_settle(core);
+	reclaim_tick(core);
+	core_settle(core);
 	repair_tick(core);
 	core_settle(core);
 }

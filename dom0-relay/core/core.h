@@ -274,6 +274,9 @@ void core_donor_down(struct core_donor *donor, const char *reason, u64 now);
 	X(replicas_repaired,	"replicas rebuilt by repair")					\
 	X(repair_pages,		"pages copied by repair")					\
 	X(extents_lost,		"extents of which no live copy was left")			\
+	X(asks,			"times that a donor began to ask for memory back")		\
+	X(reclaimed,		"copies moved because their donor asked for its memory")	\
+	X(reclaim_stuck,	"times that a donor asked and nothing could be moved")		\
 	X(no_repair_room,	"times that no donor had room for a replacement")		\
 	X(sessions_freed,	"sessions freed because their domain was gone or by command")	\
 	X(condemned,		"extents that donors gave back because no map named them")
@@ -330,6 +333,8 @@ struct core_donor_info {
 	u64 losses;
 	u64 silent_ns;		/* since the last frame */
 	u32 extents;		/* replicas placed there by attached sessions */
+	u64 pages_asked;	/* that it wants back */
+	u32 moving;		/* copies that move elsewhere for that */
 };
 
 struct core_guest_info {	/* one per link */

@@ -393,7 +393,7 @@ void core_donor_up(struct core_donor *d, u64 now)
 	struct relay_core *core = d->core;
 	struct memx_hello hello = {
 		.proto_min = memx_put_le16(MEMX_PROTO_MIN), .proto_max = memx_put_le16(MEMX_PROTO_MAX),
-		.role = MEMX_ROLE_RELAY,
+		.role = MEMX_ROLE_RELAY, .features = memx_put_le64(MEMX_FEATURE_RECLAIM),
 	};
 	struct dop *dop;
 
@@ -427,6 +427,7 @@ void donor_teardown(struct core_donor *d)
 	d->up = false;
 	d->hello = false;
 	d->stat = false;
+	d->asked = 0;
 	d->tried = true;
 	if (was_up) {
 		d->losses++;
@@ -553,14 +554,21 @@ int core_donor_head(struct core_donor *d, const struct memx_head *head, struct r
 	return d->up && !d->dying ? 0 : -EPROTO;
 }
 
-static int donor_request(struct core_donor *d, const struct memx_head *head)
+static int donor_request(struct core_donor *d, const struct memx_head *head, const struct rbuf *body)
 {
+	struct memx_stat stat;
 	struct memx_head reply = { .op = head->op, .reply = true, .tag = head->tag, .status = MEMX_S_OK };
 	struct memx_hdr hdr;
 
 	if (head->op == MEMX_OP_PING && head->len)
 		return -EPROTO;
-	/* ASK: the copies there are moved by repair; what the donor may do without an answer is its own rule. */
+	if (head->op == MEMX_OP_ASK) {
+		if (head->len != sizeof(stat))
+			return -EPROTO;
+		memcpy(&stat, body->data, sizeof(stat));
+		if (d->stat && !d->asked)	/* from then on STAT tells */
+			reclaim_asked(d, memx_le64(stat.pages_asked));
+	}
 	memx_hdr_put(&hdr, &reply);
 	d->core->ops.donor_send(d->core->ctx, d->cookie, &hdr, NULL, 0);
 	return 0;
@@ -579,7 +587,7 @@ int core_donor_frame(struct core_donor *d, const struct memx_head *head, struct 
 	}
 	d->last_rx = core->now;
 	if (!head->reply) {
-		err = donor_request(d, head);
+		err = donor_request(d, head, body);
 	} else {
 		dop = dop_find(core, head->tag);
 		if (!dop || dop->donor != d || dop->op != head->op) {

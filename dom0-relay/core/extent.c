@@ -78,18 +78,18 @@ bool placement_live_usable(const struct session *s, const struct placement *p)
 }
 
 /* Copies that take writes and may stay where they are. */
-unsigned int placement_copies(const struct placement *p)
+unsigned int placement_copies(const struct extent *x, const struct placement *p)
 {
 	unsigned int i, n = 0;
 
 	for (i = 0; i < p->n; i++)
-		n += replica_takes_writes(&p->r[i]) && (!p->r[i].donor || donor_stays(p->r[i].donor));
+		n += replica_takes_writes(&p->r[i]) && replica_stays(x, &p->r[i]);
 	return n;
 }
 
 bool extent_wants_copy(const struct extent *x)
 {
-	return x->cur.generation && placement_copies(&x->cur) < x->s->replicas;
+	return x->cur.generation && placement_copies(x, &x->cur) < x->s->replicas;
 }
 
 bool extent_degraded(const struct extent *x)

@@ -7,6 +7,11 @@
  */
 #include "internal.h"
 
+static u64 less(u64 from, u64 by)
+{
+	return from > by ? from - by : 0;
+}
+
 static int stat_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
 {
 	struct core_donor *d = dop->donor;
@@ -25,6 +30,7 @@ static int stat_done(struct dop *dop, u32 status, const struct memx_head *head, 
 	d->total = memx_le64(st->pages_total);
 	d->reserved = memx_le64(st->pages_reserved);
 	d->draining = memx_le32(st->flags) & MEMX_STAT_DRAINING;
+	reclaim_asked(d, less(memx_le64(st->pages_asked), d->moved - d->moved_at_stat));
 	d->stat = true;
 	if (!first || d->duplicate)
 		return 0;
@@ -43,6 +49,7 @@ void donor_stat(struct core_donor *d)
 	if (d->stat_out)
 		return;
 	d->stat_out = true;
+	d->moved_at_stat = d->moved;
 	donor_queue(dop_new(d, MEMX_OP_STAT, DOP_CONTROL, stat_done));
 }
 

@@ -67,6 +67,8 @@ void core_each_donor(const struct relay_core *core, void (*fn)(const struct core
 		info.stores = d->stores;
 		info.fetches = d->fetches;
 		info.losses = d->losses;
+		info.pages_asked = d->asked;
+		info.moving = d->moving;
 		info.silent_ns = d->up && now > d->last_rx ? now - d->last_rx : 0;
 		list_for_each(pos, &core->sessions)
 			info.extents += list_entry(pos, struct session, in_core)->sd[i].placed;

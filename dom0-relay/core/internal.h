@@ -158,6 +158,10 @@ struct core_donor {
 	u64 lat_ns, lat_dev_ns;		/* of fetches: smoothed mean and deviation (RFC 6298's estimator) */
 	u64 hedge_budget;		/* hundredths of a hedge */
 	u64 stores, fetches, losses;
+	u64 asked;			/* pages that it wants back */
+	u64 moved, moved_at_stat;	/* pages that it was told to free since it is known; when STAT was asked last */
+	u64 asked_at, stuck_at, reclaim_at;	/* asked first; said that it cannot be done; next look */
+	u32 moving;			/* copies marked to leave */
 	u64 offended_at, shunned_until;	/* broke the protocol; gets no new copies where another can have them until then */
 	u32 offences;			/* in a row */
 };
@@ -254,6 +258,8 @@ struct extent {
 	struct repair *repair;
 	u64 repair_at;			/* not looked at by repair before */
 	u8 repair_fails;		/* passes in a row that found a slot without a good copy */
+	u64 leave;			/* donors (by index) that want their copy's memory back: it moves elsewhere */
+	u64 stored_at;			/* last store or discard */
 	u64 promote;			/* donor (as bit) whose syncing copy repair has completed */
 };
 
@@ -268,7 +274,7 @@ void extent_later(struct extent *x);
 bool replica_takes_writes(const struct replica *r);
 bool replica_away(const struct session *s, const struct replica *r);	/* neither there nor on its way back */
 bool placement_live_usable(const struct session *s, const struct placement *p);
-unsigned int placement_copies(const struct placement *p);
+unsigned int placement_copies(const struct extent *x, const struct placement *p);
 void extent_count(struct extent *x, int by);
 int change_begin(struct extent *x);
 bool replica_usable(const struct session *s, const struct replica *r);
@@ -493,6 +499,13 @@ void repair_cancel(struct extent *x);
 
 /* Sends the page, verified by the caller, to a donor whose copy of it was found missing or damaged (heal.c). */
 void heal_page(struct extent *x, struct core_donor *d, const struct memx_page *page, const void *bytes);
+
+/* ---- memory that donors want back (reclaim.c) ----------------------------------------------------------------------------- */
+
+void reclaim_asked(struct core_donor *d, u64 pages);
+void reclaim_moved(struct extent *x);
+void reclaim_tick(struct relay_core *core);
+bool replica_stays(const struct extent *x, const struct replica *r);	/* may this copy stay where it is? */
 
 /* ---- the core (core.c) ---------------------------------------------------------------------------------------------------- */
 

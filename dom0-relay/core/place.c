@@ -97,8 +97,15 @@ static bool shunned(const struct core_donor *d)
 	return d->shunned_until > d->core->now;
 }
 
-static bool eligible(const struct session *s, const struct core_donor *d, const struct placement *p, u64 not, bool by_domain)
+/* Wants memory back, or has just got it: it promised more than it gives, and what is left of a reservation is worth nothing. */
+static bool full(const struct session *s, const struct core_donor *d)
 {
+	return d->asked || (d->reserved > d->total && memx_le64(d->last_stat.pages_used) + (1ULL << s->order) > d->total);
+}
+
+static bool eligible(const struct extent *x, const struct core_donor *d, const struct placement *p, u64 not, bool by_domain)
+{
+	const struct session *s = x->s;
 	const struct sdonor *sd = &s->sd[d->index];
 	u8 i;
 
@@ -106,12 +113,12 @@ static bool eligible(const struct session *s, const struct core_donor *d, const 
 		return false;
 	if (!reserved_left(s, d) && donor_free_pages(d) >> s->order == 0)
 		return false;
-	if (placement_find(p, d) < 0 && placement_names(p, d))
+	if (full(s, d) || (placement_find(p, d) < 0 && placement_names(p, d)))
 		return false;
 	for (i = 0; i < p->n; i++) {
 		if (p->r[i].donor == d && (takes_copies(&p->r[i]) || p->r[i].instance != d->instance))
 			return false;
-		if (by_domain && takes_copies(&p->r[i]) && p->r[i].donor && donor_same_domain(p->r[i].donor, d))
+		if (by_domain && takes_copies(&p->r[i]) && p->r[i].donor && replica_stays(x, &p->r[i]) && donor_same_domain(p->r[i].donor, d))
 			return false;
 	}
 	return true;
@@ -148,13 +155,13 @@ struct core_donor *place_choose(struct extent *x, const struct placement *p, u64
 	struct core_donor *from[CORE_MAX_DONORS], *tight[CORE_MAX_DONORS];
 	u64 unplaced = s->extents > s->placed ? s->extents - s->placed : 0;
 	u32 i, n = 0, nt = 0;
-	int pass, passes = placement_copies(p) ? 2 : 3;
+	int pass, passes = placement_copies(x, p) ? 2 : 3;
 
 	for (pass = 0; pass < passes && !n; pass++) {
 		for (i = 0; i < CORE_MAX_DONORS; i++) {
 			struct core_donor *d = s->core->donor[i];
 
-			if (!d || !eligible(s, d, p, not, !pass) || (pass < 2 && shunned(d)))
+			if (!d || !eligible(x, d, p, not, !pass) || (pass < 2 && shunned(d)))
 				continue;
 			from[n++] = d;
 			if (!x->cur.generation && reserved_left(s, d) >= unplaced)

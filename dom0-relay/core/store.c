@@ -371,6 +371,7 @@ void store_frame(struct core_link *link, unsigned int lane, const struct memx_he
 	x = &s->extent[extent];
 	req = greq_new(link, lane, head, body, (u32)count);
 	req->extent = x;
+	x->stored_at = link->core->now;
 	list_add_tail(&req->in_extent, &x->writes);
 	if (head->op == MEMX_OP_DISCARD && x->state == X_NONE && x->writes.next == &req->in_extent)
 		store_fail(req, MEMX_S_OK);	/* nothing was ever stored here: nothing to discard */

@@ -100,6 +100,8 @@ static void add_donor(const struct core_donor_info *d, void *arg)
 	json_object_set_new(o, "stores", number(d->stores));
 	json_object_set_new(o, "fetches", number(d->fetches));
 	json_object_set_new(o, "losses", number(d->losses));
+	json_object_set_new(o, "pages_asked", number(d->pages_asked));
+	json_object_set_new(o, "moving", number(d->moving));
 	json_array_append_new(l->list, o);
 }
 

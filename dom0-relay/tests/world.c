@@ -148,6 +148,20 @@ static const struct core_ops world_ops = {
 
 /* ---- donors ----------------------------------------------------------------------------------------------------------------- */
 
+static void srv_send(void *ctx, void *conn_ctx, const void *frame, u32 len)
+{
+	struct wconn *c = conn_ctx;
+	struct frame *f = frame_new(frame, (const u8 *)frame + MEMX_HDR_LEN, len - MEMX_HDR_LEN);
+
+	(void)ctx;
+	if (!c->open || (c->donor->tamper && !c->donor->tamper(c->donor, f)))
+		frame_free(f);
+	else
+		list_add_tail(&f->in_queue, &c->to_relay);
+}
+
+static const struct srv_ops donor_ops = { .send = srv_send };
+
 static void srv_start(struct wdonor *d)
 {
 	struct srv_config cfg = { .instance = d->instance, .hash_seed = d->w->seed, .max_sessions = 64, .max_handles = 64 };
@@ -156,7 +170,7 @@ static void srv_start(struct wdonor *d)
 	memcpy(cfg.domain, d->domain, sizeof(cfg.domain));
 	cfg.limit_pages = (u64)d->chunks * SRV_CHUNK_PAGES;
 	d->store = srv_heap_store(d->chunks, d->chunks);
-	d->srv = srv_new(&cfg, d->store, NULL, NULL);
+	d->srv = srv_new(&cfg, d->store, &donor_ops, d);
 	assert(d->srv);
 }
 
@@ -192,7 +206,7 @@ void wdonor_up(struct wdonor *d)
 		return;
 	c = core_zalloc(sizeof(*c));
 	c->donor = d;
-	c->srv = srv_conn_open(d->srv, NULL);
+	c->srv = srv_conn_open(d->srv, c);
 	c->open = true;
 	list_init(&c->to_donor);
 	list_init(&c->to_relay);
@@ -254,6 +268,23 @@ u8 *wdonor_find(struct wdonor *d, const void *page)
 			return at;
 	}
 	return NULL;
+}
+
+void wdonor_limit(struct wdonor *d, u32 chunks)
+{
+	srv_set_limit(d->srv, (u64)chunks * SRV_CHUNK_PAGES);
+	srv_ask(d->srv);
+}
+
+void wdonor_says(struct wdonor *d, u16 op, const void *body, u32 len)
+{
+	struct memx_head head = { .op = op, .len = len, .tag = 77 };
+	struct memx_hdr hdr;
+	struct frame *f;
+
+	memx_hdr_put(&hdr, &head);
+	f = frame_new(&hdr, body, len);
+	list_add_tail(&f->in_queue, &d->conn->to_relay);
 }
 
 /* One frame into the donor's core; its answer into the queue back. */

@@ -143,6 +143,8 @@ void wdonor_restart(struct wdonor *d);			/* and all its memory is gone */
 void wdonor_set_domain(struct wdonor *d, const char *domain);
 u64 wdonor_pages(struct wdonor *d);			/* in use */
 u8 *wdonor_find(struct wdonor *d, const void *page);	/* where it holds this page; NULL: it does not */
+void wdonor_limit(struct wdonor *d, u32 chunks);	/* and asks for what is used beyond it */
+void wdonor_says(struct wdonor *d, u16 op, const void *body, u32 len);	/* a request of its own to the relay */
 
 struct wguest *wguest_new(struct world *w, u32 slots, u32 replicas);
 void wguest_offer(struct wguest *g);			/* connects the lanes */

@@ -114,6 +114,10 @@ struct srv_conn *srv_conn_open(struct srv *srv, void *ctx)
 	conn->srv = srv;
 	conn->ctx = ctx;
 	conn->serial = ++srv->conn_serial;
+	conn->next = srv->conns;
+	if (conn->next)
+		conn->next->prev = conn;
+	srv->conns = conn;
 	srv->connections++;
 	return conn;
 }
@@ -121,6 +125,9 @@ struct srv_conn *srv_conn_open(struct srv *srv, void *ctx)
 void srv_conn_close(struct srv_conn *conn)
 {
 	srv_conn_drop_handles(conn);
+	*(conn->prev ? &conn->prev->next : &conn->srv->conns) = conn->next;
+	if (conn->next)
+		conn->next->prev = conn->prev;
 	conn->srv->connections--;
 	free(conn);
 }
@@ -244,8 +251,10 @@ static int op_hello(struct srv_req *req)
 	answer->proto_max = memx_put_le16(MEMX_PROTO_MAX);
 	answer->proto = memx_put_le16(proto);
 	answer->role = MEMX_ROLE_DONOR;
-	/* Seal tags are opaque to a donor, so the feature is granted to whoever wants it. */
-	answer->features = hello->features & memx_put_le64(MEMX_FEATURE_SEAL);
+	/* Seal tags are opaque to a donor, so that feature is granted to whoever wants it. */
+	conn->features = memx_le64(hello->features) &
+			 (MEMX_FEATURE_SEAL | (hello->role == MEMX_ROLE_RELAY ? MEMX_FEATURE_RECLAIM : 0));
+	answer->features = memx_put_le64(conn->features);
 	answer->instance = memx_put_le64(config->instance);
 	memcpy(answer->id, config->id, sizeof(answer->id));
 	conn->greeted = proto;
@@ -258,10 +267,8 @@ static int op_ping(struct srv_req *req)
 	return srv_answer(req, MEMX_S_OK);
 }
 
-static int op_stat(struct srv_req *req)
+void srv_stat(const struct srv *srv, struct memx_stat *stat)
 {
-	const struct srv *srv = req->conn->srv;
-	struct memx_stat *stat = srv_reply(req, MEMX_S_OK, 0, sizeof(*stat));
 	struct srv_totals totals;
 
 	srv_totals(srv, &totals);
@@ -272,6 +279,11 @@ static int op_stat(struct srv_req *req)
 	stat->sessions = memx_put_le32(totals.sessions);
 	stat->flags = memx_put_le32(totals.draining ? MEMX_STAT_DRAINING : 0);
 	memcpy(stat->domain, srv->config.domain, sizeof(stat->domain));
+}
+
+static int op_stat(struct srv_req *req)
+{
+	srv_stat(req->conn->srv, srv_reply(req, MEMX_S_OK, 0, sizeof(struct memx_stat)));
 	return 0;
 }
 
@@ -330,7 +342,7 @@ int srv_frame(struct srv_conn *conn, const struct memx_head *head, const void *b
 	if (!conn->greeted && head->op != MEMX_OP_HELLO)
 		return srv_violation(&req, "first frame is not HELLO");
 	if (head->reply)
-		return srv_violation(&req, "a reply to nothing that was asked");
+		return srv_answered(&req);
 	if (!op)
 		return srv_answer(&req, MEMX_S_OP);
 	if (head->len < op->min || head->len > op->max)

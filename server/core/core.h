@@ -61,6 +61,11 @@ struct srv_event {
 
 struct srv_ops {
 	void (*event)(void *ctx, const struct srv_event *event);	/* may be NULL */
+	/*
+	 * Sends a frame that answers nothing on the connection that @conn_ctx came with, behind what was answered there before;
+	 * copies it. May be NULL: then nobody is asked for memory. It must not call back into the core.
+	 */
+	void (*send)(void *ctx, void *conn_ctx, const void *frame, u32 len);
 };
 
 /* One sentence per counter; all count since the core was made. */
@@ -81,6 +86,7 @@ struct srv_ops {
 	X(nospace,		"requests refused for want of room")				\
 	X(invalid,		"requests refused as not possible in their session")		\
 	X(violations,		"connections ended because they broke the protocol")		\
+	X(asks,			"times that a relay was asked for memory back")			\
 	X(extents_placed,	"extents created")						\
 	X(extents_freed,	"extents given up")						\
 	X(chunks_scrubbed,	"pieces of 64 pages zeroed after use")
@@ -148,6 +154,12 @@ void srv_set_limit(struct srv *srv, u64 pages);
 void srv_set_quota(struct srv *srv, u64 pages);
 void srv_set_domain(struct srv *srv, const char domain[MEMX_LABEL_LEN]);
 void srv_set_draining(struct srv *srv, bool draining);		/* no new extents and reservations */
+
+/*
+ * Asks every relay that understands it for what is used beyond the limit, unless it owes the answer to an earlier ASK. Returns
+ * the number of relays that were or are asked.
+ */
+u32 srv_ask(struct srv *srv);
 
 struct srv_totals {
 	u64 pages_total, pages_used, pages_reserved;

@@ -5,6 +5,7 @@
  *   core.c     the core itself, connections, the table of operations, HELLO, PING, STAT
  *   session.c  sessions and their handles: FENCE, RESERVE, DETACH, LIST, RETAIN
  *   extent.c   extents: PLACE, FREE, SCAN, PIN
+ *   reclaim.c  memory that is wanted back: ASK
  *   io.c       pages: STORE, FETCH, DISCARD
  *   chunks.c   which chunk of the store is in use, free, or to be zeroed
  *
@@ -77,8 +78,12 @@ struct srv_conn {
 	void *ctx;
 	u64 serial;			/* never 0, never comes twice */
 	const char *reason;
+	struct srv_conn *prev, *next;
 	bool greeted;
 	u8 role;
+	u64 features;			/* agreed on */
+	u64 tag;			/* of the last frame that we asked on our own */
+	bool asked;			/* ASK is unanswered */
 	u32 handles, max_handle;	/* in use; size of `handle` */
 	struct srv_handle *handle;
 };
@@ -101,6 +106,7 @@ struct srv {
 	struct srv_session **bucket;
 	u32 buckets;			/* power of two */
 	struct srv_session *first, *last;
+	struct srv_conn *conns;
 	u32 sessions, connections;
 	u64 extents;
 	u64 limit;			/* chunks * pages: what config.limit_pages comes to */
@@ -126,6 +132,7 @@ void *srv_reply(struct srv_req *req, u32 status, u16 flags, u32 len);
 void *srv_reply_pages(struct srv_req *req, u32 status, u32 count, u32 good);
 /* Adds @bytes of store memory to the reply just begun; the header's length covers them already. */
 void srv_reply_ref(struct srv_req *req, const void *from, u32 bytes);
+void srv_stat(const struct srv *srv, struct memx_stat *stat);	/* @stat is zero before */
 int srv_answer(struct srv_req *req, u32 status);		/* empty body; returns 0 */
 int srv_violation(struct srv_req *req, const char *reason);	/* returns -EPROTO */
 void srv_event(struct srv *srv, enum srv_event_kind kind, const struct srv_session *s, u64 number, struct srv_conn *conn);
@@ -161,6 +168,11 @@ static inline u32 srv_extent_pages(const struct srv_extent *e)
 {
 	return e->chunks * SRV_CHUNK_PAGES;
 }
+
+/* ---- reclaim.c -------------------------------------------------------------------------------------------------------- */
+
+/* A reply to something that we asked. 0, or -EPROTO where we did not. */
+int srv_answered(struct srv_req *req);
 
 /* ---- io.c ------------------------------------------------------------------------------------------------------------- */
 

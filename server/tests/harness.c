@@ -13,9 +13,22 @@ static void on_event(void *ctx, const struct srv_event *event)
 	donor->events[event->kind]++;
 }
 
+static void on_send(void *ctx, void *conn_ctx, const void *frame, u32 len)
+{
+	struct relay *relay = conn_ctx;
+
+	(void)ctx;
+	assert_int_equal(memx_head_get(&relay->sent_head, frame, MEMX_MAX_BODY), 0);
+	assert_int_equal(len, MEMX_HDR_LEN + relay->sent_head.len);
+	assert_in_range(relay->sent_head.len, 0, sizeof(relay->sent_body));
+	assert_false(relay->sent_head.reply);
+	memcpy(relay->sent_body, (const u8 *)frame + MEMX_HDR_LEN, relay->sent_head.len);
+	relay->sent++;
+}
+
 struct donor *donor_with(u32 chunks, u32 commits, const struct srv_config *config)
 {
-	const struct srv_ops ops = { .event = on_event };
+	const struct srv_ops ops = { .event = on_event, .send = on_send };
 	struct donor *donor = calloc(1, sizeof(*donor));
 
 	assert_non_null(donor);
@@ -124,6 +137,21 @@ int ask(struct relay *relay, u16 op, u16 flags, u64 epoch, const void *body, u32
 		to += out.iov[i].iov_len - skip;
 	}
 	return (int)relay->head.status;
+}
+
+int reply_to(struct relay *relay, u32 status, const void *body, u32 len)
+{
+	struct memx_head head = { .op = relay->sent_head.op, .reply = true, .len = len, .status = status, .tag = relay->sent_head.tag };
+	struct srv_out out = { .buf = relay->buf, .size = sizeof(relay->buf), .iov = relay->iov, .max_iovs = SRV_REPLY_IOVS };
+	u64 exact[4] = { 0 };
+	int ret;
+
+	assert_in_range(len, 0, sizeof(exact));
+	if (len)
+		memcpy(exact, body, len);
+	ret = srv_frame(relay->conn, &head, exact, &out, 1);
+	assert_int_equal(out.bytes, 0);
+	return ret;
 }
 
 int hello(struct relay *relay, u16 min, u16 max, u8 role)

@@ -39,6 +39,9 @@ struct relay {
 	u8 buf[SRV_REPLY_BUF];
 	struct iovec iov[SRV_REPLY_IOVS];
 	bool refs;
+	u32 sent;			/* frames that the donor sent on its own; the last of them: */
+	struct memx_head sent_head;
+	u8 sent_body[256];
 };
 
 /* A session as one connection sees it. Requests go out with `epoch` and `handle`, which a test may change. */
@@ -61,6 +64,8 @@ void relay_free(struct relay *relay);
 
 /* Sends a frame; returns the status of the reply, or -EPROTO. */
 int ask(struct relay *relay, u16 op, u16 flags, u64 epoch, const void *body, u32 len);
+/* Answers the frame that the donor sent last; what srv_frame() says. */
+int reply_to(struct relay *relay, u32 status, const void *body, u32 len);
 int hello(struct relay *relay, u16 min, u16 max, u8 role);
 
 /* A session with the id @name, at @epoch, made if it is not known. It is not fenced yet. */

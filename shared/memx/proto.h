@@ -162,6 +162,7 @@ enum memx_lane_kind {
 /* Features: none is needed by version 1; the bits are negotiated all the same. */
 enum {
 	MEMX_FEATURE_SEAL	= 1 << 0,	/* trailers may hold a seal tag in place of a check */
+	MEMX_FEATURE_RECLAIM	= 1 << 1,	/* donor hop: the donor may ask for memory back (ASK) */
 };
 
 /*

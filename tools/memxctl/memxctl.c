@@ -80,6 +80,8 @@ static const struct column donor_columns[] = {
 	{ "RESERVED", "pages_reserved", COL_PAGES },
 	{ "USED", "pages_used", COL_PAGES },
 	{ "EXTENTS", "extents", COL_NUMBER },
+	{ "ASKED", "pages_asked", COL_PAGES },
+	{ "MOVING", "moving", COL_NUMBER },
 	{ "LATENCY", "latency_ns", COL_TIME },
 	{ "STORED", "stores", COL_NUMBER },
 	{ "FETCHED", "fetches", COL_NUMBER },
