@@ -25,7 +25,7 @@ enum {
 	SIM_STEPS	= 700,
 };
 
-enum fault { FAULT_DROP, FAULT_HANG, FAULT_HEAL, FAULT_RELAY, FAULT_GUEST, FAULT_MEMORY, FAULT_ROT, FAULTS };
+enum fault { FAULT_DROP, FAULT_HANG, FAULT_HEAL, FAULT_RELAY, FAULT_GUEST, FAULT_MEMORY, FAULT_ROT, FAULT_LIMIT, FAULTS };
 
 struct regime {
 	const char *name;
@@ -76,6 +76,12 @@ static const struct regime narrow = {
 	.weight = { [FAULT_DROP] = 6, [FAULT_HANG] = 4, [FAULT_HEAL] = 8, [FAULT_RELAY] = 1, [FAULT_GUEST] = 1, [FAULT_MEMORY] = 8 },
 };
 
+static const struct regime limits = {
+	.name = "memory wanted back", .donors_min = 3, .replicas = 2, .full = true,
+	.weight = { [FAULT_DROP] = 4, [FAULT_HANG] = 3, [FAULT_HEAL] = 8, [FAULT_RELAY] = 2, [FAULT_GUEST] = 2, [FAULT_MEMORY] = 4,
+		    [FAULT_LIMIT] = 20 },
+};
+
 static u32 die(struct world *w, u32 sides)
 {
 	return (u32)(world_random(w) % sides);
@@ -109,7 +115,7 @@ static bool may_forget(struct world *w, const struct wdonor *lost)
 static bool none_in_flight_needs(struct world *w, const struct wdonor *lost)
 {
 	struct list *pos;
-	u32 x, k;
+	u32 x, k, j;
 
 	list_for_each(pos, &w->core->sessions) {
 		const struct session *s = list_entry(pos, struct session, in_core);
@@ -119,7 +125,10 @@ static bool none_in_flight_needs(struct world *w, const struct wdonor *lost)
 			u32 left = 0;
 
 			for (k = 0; k < p->n; k++)
-				left += p->r[k].state == MEMX_R_LIVE && p->r[k].donor != lost->cd && !replica_gone(&p->r[k]);
+				for (j = 0; j < w->donors; j++)		/* as it is, not as the relay knows it */
+					left += &w->donor[j] != lost && p->r[k].state == MEMX_R_LIVE &&
+						!memcmp(p->r[k].id, w->donor[j].id, 16) &&
+						p->r[k].instance == w->donor[j].instance && !p->r[k].bad;
 			if (p->n && !left)
 				return false;
 		}
@@ -218,6 +227,9 @@ static void strike(struct world *w, enum fault fault)
 	case FAULT_ROT:
 		rots(w, g);
 		break;
+	case FAULT_LIMIT:
+		wdonor_limit(d, die(w, 3) ? die(w, d->chunks + 1) : d->chunks);
+		break;
 	default:
 		break;
 	}
@@ -266,6 +278,7 @@ static void heal(struct world *w, bool odd_ends)
 
 	for (i = 0; i < w->donors; i++) {
 		w->donor[i].hung = false;
+		wdonor_limit(&w->donor[i], w->donor[i].chunks);
 		if (odd_ends)
 			w->donor[i].tamper = NULL;
 	}
@@ -388,11 +401,12 @@ static void run(const struct regime *r)
 	for (seed = first; seed < first + n; seed++)
 		run_one(r, seed, &sum);
 	fprintf(stderr, "# %s: %llu schedules; stores %llu fetches %llu resends %llu records %llu dropped %llu repaired %llu losses "
-		"%llu new instances %llu bad pages %llu healed %llu\n", r->name, (unsigned long long)n, (unsigned long long)sum.stores,
+		"%llu new instances %llu bad pages %llu healed %llu reclaimed %llu\n", r->name, (unsigned long long)n, (unsigned long long)sum.stores,
 		(unsigned long long)sum.fetches, (unsigned long long)sum.resends, (unsigned long long)sum.records,
 		(unsigned long long)sum.replicas_dropped, (unsigned long long)sum.replicas_repaired,
 		(unsigned long long)sum.donor_losses, (unsigned long long)sum.donor_new_instances,
-		(unsigned long long)sum.bad_pages, (unsigned long long)sum.pages_healed);
+		(unsigned long long)sum.bad_pages, (unsigned long long)sum.pages_healed,
+		(unsigned long long)sum.reclaimed);
 }
 
 static void sim_calm(void **state)
@@ -461,6 +475,12 @@ static void sim_narrow(void **state)
 	run(&narrow);
 }
 
+static void sim_limits(void **state)
+{
+	(void)state;
+	run(&limits);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -475,6 +495,7 @@ int main(void)
 		cmocka_unit_test(sim_rot),
 		cmocka_unit_test(sim_triples),
 		cmocka_unit_test(sim_narrow),
+		cmocka_unit_test(sim_limits),
 	};
 
 	if (getenv("CORE_SIM_ONLY"))
