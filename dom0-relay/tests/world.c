@@ -272,8 +272,12 @@ u8 *wdonor_find(struct wdonor *d, const void *page)
 
 void wdonor_limit(struct wdonor *d, u32 chunks)
 {
+	struct srv_totals t;
+
 	srv_set_limit(d->srv, (u64)chunks * SRV_CHUNK_PAGES);
-	srv_ask(d->srv);
+	srv_totals(d->srv, &t);
+	if (t.pages_asked)
+		srv_ask(d->srv);
 }
 
 void wdonor_says(struct wdonor *d, u16 op, const void *body, u32 len)
