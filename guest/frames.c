@@ -31,14 +31,13 @@ static void frame_head(struct memx_vring *ring, const struct memx_head *head)
 static u64 frame_page(struct memx_vring *ring, u32 off, const struct memx_item *item, u64 seed, void *bounce)
 {
 	u32 at = (ring->tx_prod + off) & (ring->tx_size - 1);
+	u64 check;
 
-	if (ring->tx_size - at >= MEMX_PAGE_SIZE) {
-		memcpy(ring->tx + at, item->page, MEMX_PAGE_SIZE);
-		return memx_check(seed, item->slot, item->version, ring->tx + at);
-	}
-	memcpy(bounce, item->page, MEMX_PAGE_SIZE);
+	if (ring->tx_size - at >= MEMX_PAGE_SIZE && !(at & 7))
+		return memx_copy_check(seed, item->slot, item->version, ring->tx + at, item->page);
+	check = memx_copy_check(seed, item->slot, item->version, bounce, item->page);
 	memx_vring_put(ring, off, bounce, MEMX_PAGE_SIZE);
-	return memx_check(seed, item->slot, item->version, bounce);
+	return check;
 }
 
 static void frame_store(struct memx_vring *ring, struct memx_req *req, u64 seed, u8 key_gen, void *bounce)
@@ -150,11 +149,21 @@ int memx_frame_next(struct memx_vring *ring, u32 max_body, struct memx_head *hea
 	return (u32)avail >= MEMX_HDR_LEN + head->len;
 }
 
-/* A page of a fetch, in its place: is it what was stored? */
-static u32 answer_verify(const struct memx_item *item, const struct memx_trailer *trailer, u64 seed)
+/* Copies the page @off bytes behind the read index to its place. Returns the check of what lies there then. */
+static u64 answer_page(const struct memx_vring *ring, u32 off, const struct memx_item *item, u64 seed)
 {
-	if (memx_le64(trailer->version) != item->version || memx_le32(trailer->flags) ||
-	    memx_check(seed, item->slot, item->version, item->page) != item->check)
+	u32 at = (ring->rx_cons + off) & (ring->rx_size - 1);
+
+	if (ring->rx_size - at >= MEMX_PAGE_SIZE && !(at & 7))
+		return memx_copy_check(seed, item->slot, item->version, item->page, ring->rx + at);
+	memx_vring_peek(ring, off, item->page, MEMX_PAGE_SIZE);
+	return memx_check(seed, item->slot, item->version, item->page);
+}
+
+/* Is a page of a fetch, in its place and with this @check, what was stored? */
+static u32 answer_verify(const struct memx_item *item, const struct memx_trailer *trailer, u64 check)
+{
+	if (memx_le64(trailer->version) != item->version || memx_le32(trailer->flags) || check != item->check)
 		return MEMX_S_CORRUPT;
 	return MEMX_S_OK;
 }
@@ -177,8 +186,8 @@ static int answer_fetch(const struct memx_vring *ring, const struct memx_head *h
 		if (status[i] != MEMX_S_OK)
 			continue;
 		if (req->item[i]) {
-			memx_vring_peek(ring, at, req->item[i]->page, MEMX_PAGE_SIZE);
-			status[i] = answer_verify(req->item[i], &desc[i].trailer, seed);
+			status[i] = answer_verify(req->item[i], &desc[i].trailer,
+						  answer_page(ring, at, req->item[i], seed));
 		}
 		at += MEMX_PAGE_SIZE;
 	}

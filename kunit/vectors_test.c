@@ -42,11 +42,13 @@ KUNIT_ARRAY_PARAM(check, memx_check_vectors, check_name);
 static void check_value(struct kunit *test)
 {
 	const struct memx_check_vector *v = test->param_value;
-	u8 *page = kit_alloc(test, MEMX_PAGE_SIZE);
+	u8 *page = kit_alloc(test, MEMX_PAGE_SIZE), *copy = kit_alloc(test, MEMX_PAGE_SIZE);
 	u64 seed = memx_session_seed(v->session);
 
 	KUNIT_ASSERT_EQ(test, memx_vector_join(v->piece, v->pieces, page, MEMX_PAGE_SIZE), (u32)MEMX_PAGE_SIZE);
 	KUNIT_EXPECT_EQ(test, memx_check(seed, v->slot, v->version, page), v->check);
+	KUNIT_EXPECT_EQ(test, memx_copy_check(seed, v->slot, v->version, copy, page), v->check);
+	KUNIT_EXPECT_MEMEQ(test, copy, page, MEMX_PAGE_SIZE);
 	page[1000] ^= 1;
 	KUNIT_EXPECT_NE(test, memx_check(seed, v->slot, v->version, page), v->check);
 }

@@ -31,6 +31,7 @@
 #define memx_put_le16(x)	cpu_to_le16(x)
 #define memx_put_le32(x)	cpu_to_le32(x)
 #define memx_put_le64(x)	cpu_to_le64(x)
+#define memx_word_le64(x)	le64_to_cpu((__force __le64)(x))	/* of eight bytes that were read as a u64 */
 
 #define memx_load_acquire(p)		virt_load_acquire(p)
 #define memx_store_release(p, v)	virt_store_release(p, v)
@@ -92,6 +93,7 @@ typedef uint64_t u64;
 #define memx_put_le16(x)	((memx_force __le16)htole16(x))
 #define memx_put_le32(x)	((memx_force __le32)htole32(x))
 #define memx_put_le64(x)	((memx_force __le64)htole64(x))
+#define memx_word_le64(x)	le64toh(x)
 
 #define memx_load_acquire(p)		__atomic_load_n(p, __ATOMIC_ACQUIRE)
 #define memx_store_release(p, v)	__atomic_store_n(p, v, __ATOMIC_RELEASE)

@@ -69,11 +69,14 @@ static void vector_cut(void **state)
 static void check_vector(void **state)
 {
 	const struct memx_check_vector *v = *state;
-	u8 page[MEMX_PAGE_SIZE] = { 0 };
+	u8 page[MEMX_PAGE_SIZE] __attribute__((aligned(8))) = { 0 };
+	u8 copy[MEMX_PAGE_SIZE] __attribute__((aligned(8)));
 	u64 seed = memx_session_seed(v->session);
 
 	assert_int_equal(memx_vector_join(v->piece, v->pieces, page, sizeof(page)), sizeof(page));
 	assert_true(memx_check(seed, v->slot, v->version, page) == v->check);
+	assert_true(memx_copy_check(seed, v->slot, v->version, copy, page) == v->check);
+	assert_memory_equal(copy, page, sizeof(page));
 	page[1000] ^= 1;
 	assert_false(memx_check(seed, v->slot, v->version, page) == v->check);
 }
