@@ -205,6 +205,14 @@ struct core_link *core_link_up(struct relay_core *core, const struct core_guest_
  */
 int core_link_head(struct core_link *link, unsigned int lane, const struct memx_head *head, struct rbuf **body, u64 now);
 
+/*
+ * Copies the body from where it lies in a ring, @first_len bytes at @first and what is left at @second, into @body, as memcpy()
+ * would. Pages of a STORE are checked in the same pass, which is cheaper than behind it; the rest of the edge's business is as
+ * before, and an edge that reads the body in another way need not call this. Memory that the guest can write is read once.
+ */
+void core_link_body(struct core_link *link, const struct memx_head *head, struct rbuf *body, const void *first, u32 first_len,
+		    const void *second);
+
 /* The frame is whole. Takes the reference to @body. 0, or a negative errno: the core has closed the link. */
 int core_link_frame(struct core_link *link, unsigned int lane, const struct memx_head *head, struct rbuf *body, u64 now);
 

@@ -457,6 +457,8 @@ struct core_link {
 	u64 next_tag;
 	u64 staged, staged_max;
 	struct rpool *pool, *fetch_pool;
+	const struct rbuf *read;	/* the body that core_link_body() copied last, until its frame comes */
+	u64 check[MEMX_MAX_PAGES];	/* of the pages in it, by what its descriptors say */
 	struct greq *reqs;
 	struct list free, busy;
 	u32 unanswered;

@@ -529,6 +529,7 @@ static void head_check(struct core_link *link, unsigned int lane, const struct m
 int core_link_head(struct core_link *link, unsigned int lane, const struct memx_head *head, struct rbuf **body, u64 now)
 {
 	*body = NULL;
+	link->read = NULL;
 	if (link->dying || lane >= link->lanes)
 		return -ENOTCONN;
 	core_enter(link->core, now);
@@ -570,6 +571,7 @@ int core_link_frame(struct core_link *link, unsigned int lane, const struct memx
 		link_reply(link, lane, head->op, head->tag, head->epoch, head->op == MEMX_OP_PING ? MEMX_S_OK : MEMX_S_OP,
 			   NULL, 0);
 	}
+	link->read = NULL;
 	rbuf_put(body);
 	core_settle(core);
 	return link->dying ? -EPROTO : 0;

@@ -318,18 +318,63 @@ void store_recall(struct extent *x)
 
 /* ---- in from the guest -------------------------------------------------------------------------------------------------------- */
 
+static u64 page_check(const struct core_link *link, const struct memx_page *page, const void *bytes)
+{
+	return memx_check(link->session->seed, memx_le32(page->slot), memx_le64(page->trailer.version), bytes);
+}
+
+/* @len bytes that begin @off bytes behind the beginning of a body in two pieces. */
+static void body_copy(u8 *to, const u8 *first, u32 first_len, const u8 *second, u32 off, u32 len)
+{
+	u32 part = off < first_len ? first_len - off : 0;
+
+	if (part > len)
+		part = len;
+	if (part)
+		memcpy(to, first + off, part);
+	if (len > part)
+		memcpy(to + part, second + (off + part - first_len), len - part);
+}
+
+void core_link_body(struct core_link *link, const struct memx_head *head, struct rbuf *body, const void *first, u32 first_len,
+		    const void *second)
+{
+	u32 count = head->len < MEMX_IO_LEN ? 0 : (head->len - MEMX_IO_LEN) / (u32)(sizeof(struct memx_page) + MEMX_PAGE_SIZE);
+	const struct memx_page *page = (const struct memx_page *)(body->data + MEMX_IO_LEN);
+	u32 at = head->len, i;
+
+	link->read = NULL;
+	if (head->op == MEMX_OP_STORE && !head->reply && count && count <= MEMX_MAX_PAGES && head->len == memx_store_len(count) &&
+	    link->state == LINK_ATTACHED) {
+		at -= count * MEMX_PAGE_SIZE;
+		link->read = body;
+	}
+	body_copy(body->data, first, first_len, second, 0, at);
+	for (i = 0; link->read && i < count; i++, at += MEMX_PAGE_SIZE) {
+		const u8 *from = at < first_len ? (const u8 *)first + at : (const u8 *)second + (at - first_len);
+		u8 *to = body->data + at;
+
+		if ((at < first_len && at + MEMX_PAGE_SIZE > first_len) || (uintptr_t)from & 7) {
+			body_copy(to, first, first_len, second, at, MEMX_PAGE_SIZE);
+			link->check[i] = page_check(link, &page[i], to);
+		} else {
+			link->check[i] = memx_copy_check(link->session->seed, memx_le32(page[i].slot),
+							 memx_le64(page[i].trailer.version), to, from);
+		}
+	}
+}
+
 /* Do the bytes match their checks? What is sealed only the guest can tell. */
-static bool intact(const struct session *s, const struct rbuf *body, u32 count)
+static bool intact(const struct core_link *link, const struct rbuf *body, u32 count)
 {
 	const struct memx_page *page = (const struct memx_page *)(body->data + MEMX_IO_LEN);
 	const u8 *bytes = (const u8 *)&page[count];
 	u32 i;
 
 	for (i = 0; i < count; i++, bytes += MEMX_PAGE_SIZE) {
-		const struct memx_trailer *t = &page[i].trailer;
+		u64 check = link->read == body ? link->check[i] : page_check(link, &page[i], bytes);
 
-		if (!(memx_le32(t->flags) & MEMX_T_SEALED) &&
-		    memx_check(s->seed, memx_le32(page[i].slot), memx_le64(t->version), bytes) != memx_le64(t->check))
+		if (!(memx_le32(page[i].trailer.flags) & MEMX_T_SEALED) && check != memx_le64(page[i].trailer.check))
 			return false;
 	}
 	return true;
@@ -362,7 +407,7 @@ void store_frame(struct core_link *link, unsigned int lane, const struct memx_he
 		link_violation(link, lane, "malformed %s", head->op == MEMX_OP_STORE ? "store" : "discard");
 		return;
 	}
-	if (head->op == MEMX_OP_STORE && !intact(s, body, (u32)count)) {
+	if (head->op == MEMX_OP_STORE && !intact(link, body, (u32)count)) {
 		link->core->count.guest_corrupt++;
 		core_say(link->core, CORE_LOG_WARN, "guest-corrupt", "guest=%s extent=%u pages=%d", link->conf.name, extent, count);
 		refuse(link, lane, head, body, MEMX_S_CORRUPT);

@@ -150,6 +150,17 @@ static bool lane_head(struct lane *lane, int avail)
 	return true;
 }
 
+/* The frame at the front of the ring is whole: its body goes from the ring, where it may lie in two pieces, to @body. */
+static void lane_body(struct lane *lane, struct rbuf *body)
+{
+	const struct memx_vring *ring = &lane->chan->ring;
+	u32 at = (ring->rx_cons + MEMX_HDR_LEN) & (ring->rx_size - 1), first = ring->rx_size - at;
+
+	if (first > lane->head.len)
+		first = lane->head.len;
+	core_link_body(lane->link->core, &lane->head, body, ring->rx + at, first, ring->rx);
+}
+
 /* Hands the next frame to the core. The length of what was consumed; 0: no whole frame is there, or the link is closed. */
 static u32 lane_frame(struct lane *lane)
 {
@@ -172,7 +183,7 @@ static u32 lane_frame(struct lane *lane)
 	if (core_link_head(link->core, lane->index, &lane->head, &body, now))
 		return 0;
 	if (lane->head.len)
-		memx_vring_peek(ring, MEMX_HDR_LEN, body->data, lane->head.len);
+		lane_body(lane, body);
 	if (memx_vring_consume(ring, len))
 		lane->owed = true;
 	lane->have_head = false;

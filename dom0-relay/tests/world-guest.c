@@ -147,8 +147,15 @@ void wguest_deliver_out(struct wguest *g, u32 lane)
 	if (memx_head_get(&head, &f->hdr, MEMX_MAX_BODY)) {
 		core_link_broken(g->link, lane, "bad header", g->w->now);
 	} else if (!core_link_head(g->link, lane, &head, &body, g->w->now)) {
-		if (body)
-			memcpy(body->data, f->body, f->len);
+		/* As from a ring: in two pieces, cut anywhere. */
+		if (body && f->len) {
+			u32 first = (u32)(head.tag * 4099 % (f->len + 1));
+			u8 *piece = malloc(f->len);
+
+			memcpy(piece, f->body + first, f->len - first);
+			core_link_body(g->link, &head, body, f->body, first, piece);
+			free(piece);
+		}
 		core_link_frame(g->link, lane, &head, body, g->w->now);
 	}
 	frame_free(f);
