@@ -11,6 +11,7 @@
 #   make check-xen        the tests on real Xen in QEMU; the same last line
 #   make lint             compilers, sparse, checkpatch, clang-tidy, cppcheck, all as errors
 #   make bench            the benchmark of the data path, natively
+#   make faults           the fault campaign: make faults-native (FAULTS_N=1000 faults); FAULTS_SEED repeats one
 #   make fuzz             the fuzzers, FUZZ_SECONDS (60) each
 #   make install          DESTDIR, prefix, sysconfdir, unitdir, udevdir as usual
 #   make install-dkms     the guest module's source, for DKMS, below $(srcdir_dkms)
@@ -291,6 +292,12 @@ demo:
 bench: $(if $(filter memx-bench,$(PROGRAMS)),$(B)/bin/memx-bench $(B)/bin/memx-server $(B)/bin/memx-dom0-relay)
 	@MEMX_BIN=$(CURDIR)/$(B)/bin $(B)/bin/memx-bench $(BENCH_ARGS)
 
+# With FAULTS_SEED a campaign's faults come as they came then.
+faults: faults-native
+faults-native: $(faults-native_PROGS:%=$(B)/bin/%)
+	@MEMX_BIN=$(CURDIR)/$(B)/bin tools/faults/memx-faults --seed $(or $(FAULTS_SEED),0) --faults $(or $(FAULTS_N),1000) \
+		--report build/faults-native.json
+
 FUZZ_SECONDS ?= 60
 fuzzers: $(FUZZERS:%=$(fuzz_DIR)/bin/%)
 fuzz: $(FUZZERS:%=fuzz-run-%)
@@ -321,5 +328,6 @@ clean:
 
 FORCE:
 .PHONY: all programs libraries tests suites-unit suites-xen check check-unit check-xen check-packages-unit check-packages-xen \
-	generated lint-sources module modules $(KVERS:%=module-%) lint demo bench fuzz fuzzers $(FUZZERS:%=fuzz-run-%) install install-dkms clean FORCE \
+	generated lint-sources module modules $(KVERS:%=module-%) lint demo bench faults faults-native fuzz fuzzers \
+	$(FUZZERS:%=fuzz-run-%) install install-dkms clean FORCE \
 	$(PROGRAMS) $(foreach t,$(TESTS_C) $(TESTS_SCRIPT) $(TESTS_XEN),suite-$(t))

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# The fault campaign.
+
+PROGRAMS += memx-gate
+memx-gate_SRCS := tools/faults/gate.c
+memx-gate_LIBS := memx-user
+memx-gate_PKGS := jansson libxxhash inih
+memx-gate_LDLIBS := -lpthread
+memx-gate_NOINSTALL := y
+
+# A short campaign with a seed of its own; FAULTS_SEED and FAULTS_N in the environment choose another one.
+TESTS_SCRIPT += faults-native
+faults-native_CMD := tools/faults/memx-faults --tap 20260101 $(if $(FAULTS_N),,--faults 50)
+faults-native_PROGS := memx-gate memx-server memx-dom0-relay memx-guest
+faults-native_VARIANTS := opt
+faults-native_TIMEOUT := 400
