@@ -608,7 +608,7 @@ void detach_answered(struct session *s)
 		if (!d || d->duplicate || s->sd[i].detached)
 			continue;
 		anywhere = true;
-		here |= donor_ok(d);
+		here |= donor_ok(d) && s->sd[i].state != SD_REFUSED;
 	}
 	if (link && !here) {
 		link->state = LINK_READY;

@@ -163,19 +163,39 @@ static bool any_ready(const struct session *s)
 	return false;
 }
 
-/* Repair is done when there are enough live copies where they may stay: stale ones, and those that have to go, have served. */
-static void drop_superfluous(struct extent *x, struct placement *p)
+static unsigned int live_to_stay(const struct extent *x, const struct placement *p)
 {
-	unsigned int live = 0;
-	int i;
+	unsigned int i, live = 0;
 
 	for (i = 0; i < p->n; i++)
-		live += p->r[i].state == MEMX_R_LIVE && replica_stays(x, &p->r[i]);
-	if (live < x->s->replicas)
+		live += p->r[i].state == MEMX_R_LIVE && replica_usable(x->s, &p->r[i]) && replica_stays(x, &p->r[i]);
+	return live;
+}
+
+/* More is named than is wanted, although there are enough live copies where they may stay. */
+bool extent_superfluous(const struct extent *x)
+{
+	return x->cur.n > x->s->replicas && live_to_stay(x, &x->cur) >= x->s->replicas;
+}
+
+/* Repair is done when there are enough live copies where they may stay: what else is named has served. */
+static void drop_superfluous(struct extent *x, struct placement *p)
+{
+	struct session *s = x->s;
+	int i, fullest;
+
+	if (live_to_stay(x, p) < s->replicas)
 		return;
 	for (i = p->n; i-- > 0;)
-		if (p->r[i].state == MEMX_R_STALE || !replica_stays(x, &p->r[i]))
+		if (p->r[i].state != MEMX_R_LIVE || !replica_stays(x, &p->r[i]) || !replica_usable(s, &p->r[i]))
 			leave_out(x, p, i);
+	while (live_to_stay(x, p) > s->replicas) {
+		for (i = 0, fullest = -1; i < p->n; i++)
+			if (replica_usable(s, &p->r[i]) &&
+			    (fullest < 0 || donor_free_pages(p->r[i].donor) < donor_free_pages(p->r[fullest].donor)))
+				fullest = i;
+		leave_out(x, p, fullest);
+	}
 }
 
 /* The copy that repair has completed, if it is still the one. */
@@ -360,13 +380,48 @@ static void change_start(struct extent *x, const struct placement *p)
 
 /* ---- the guest acknowledged -------------------------------------------------------------------------------------------------- */
 
+static void touch_again(struct extent *x, const struct core_donor *d)
+{
+	extent_count(x, -1);
+	x->touched |= bit64(d->index);
+	extent_count(x, 1);
+}
+
+/* Until the donor has confirmed it, or lists the extent no more, it is told again. */
 static int free_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
 {
-	(void)head;
+	struct core_donor *d = dop->donor;
+	struct extent *x = dop->extent;
+
 	(void)body;
-	if (status == MEMX_S_FENCED)
-		session_fenced(dop->session, dop->donor, status);
-	return 0;
+	if (head && head->len)
+		return -EPROTO;
+	switch (status) {
+	case MEMX_S_OK:
+	case MEMX_S_ABSENT:
+		return 0;
+	case MEMX_S_FENCED:
+	case MEMX_S_SUPERSEDED:
+		session_fenced(dop->session, d, status);
+		return 0;
+	case S_LOST:
+		touch_again(x, d);
+		return 0;
+	case MEMX_S_AGAIN:
+	case MEMX_S_LIMIT:
+		touch_again(x, d);
+		extent_later(x);
+		return 0;
+	case MEMX_S_UNKNOWN:
+	case MEMX_S_NOFENCE:
+		touch_again(x, d);
+		if (dop->session->sd[d->index].state == SD_READY)
+			fence_open(dop->session, d);
+		return 0;
+	default:
+		touch_again(x, d);
+		return -EPROTO;
+	}
 }
 
 /* Donors that hold what no record names any more. Those that are away are told when they are back. */
@@ -397,6 +452,7 @@ void extent_free_touched(struct extent *x)
 		x->touched &= ~bit64(i);
 		extent_count(x, 1);
 		dop = dop_new(d, MEMX_OP_FREE, DOP_CONTROL, free_done);
+		dop->extent = x;
 		dop->session = s;
 		dop->epoch = s->epoch;
 		list_add_tail(&dop->in_session, &s->dops);

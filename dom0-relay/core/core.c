@@ -218,6 +218,8 @@ void core_tick(struct relay_core *core, u64 now)
 
 		if (s->state == SESSION_ATTACHING)
 			session_step(s);
+		else if (s->state == SESSION_FREEING)
+			session_free_tick(s);
 	}
 	core_settle(core);
 	reclaim_tick(core);

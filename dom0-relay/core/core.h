@@ -31,7 +31,8 @@
  *	core_donor_head()/_frame()
  *	core_donor_down()	it is lost, or an attempt to connect failed; or ops->donor_close(): the core wants this connection
  *				closed. The edge tries again (after connect_retry).
- *	core_donor_remove()	it is no longer in the configuration. The core keeps it while pages of guests are only there;
+ *	core_donor_remove()	it is no longer in the configuration. The core keeps it while pages of guests are there, or may be
+ *				(of a session whose map is with its guest), and tells it to forget what it has reserved;
  *				ops->donor_gone() says when the edge may forget it.
  */
 #ifndef MEMX_RELAY_CORE_H
@@ -315,7 +316,7 @@ void core_status(const struct relay_core *core, struct core_status *to);
 	X(DRAINING,	"draining",	"serves; takes no new extents by its own wish")		\
 	X(EMPTIED,	"emptied",	"serves; its copies are moved elsewhere by command")	\
 	X(LEAVING,	"leaving",	"no longer in the configuration; serves until it is empty")	\
-	X(DUPLICATE,	"duplicate",	"has the id of another donor of this configuration")
+	X(DUPLICATE,	"duplicate",	"has the id of another donor of this configuration, which is connected")
 
 enum core_donor_state {
 #define CORE_X(name, word, text) CORE_DONOR_##name,

@@ -70,79 +70,6 @@ bool donor_same_domain(const struct core_donor *a, const struct core_donor *b)
 	return a == b || (a->domain[0] && !strcmp(a->domain, b->domain));
 }
 
-struct core_donor *donor_by_id(struct relay_core *core, const u8 id[16])
-{
-	u32 i;
-
-	for (i = 0; i < CORE_MAX_DONORS; i++) {
-		struct core_donor *d = core->donor[i];
-
-		if (d && d->known && !d->duplicate && !memcmp(d->id, id, sizeof(d->id)))
-			return d;
-	}
-	return NULL;
-}
-
-/* ---- adding and removing -------------------------------------------------------------------------------------------------- */
-
-static bool name_good(const char *name)
-{
-	size_t len = strlen(name);
-
-	return len && len < CORE_NAME_LEN;
-}
-
-struct core_donor *core_donor_add(struct relay_core *core, const char *name, void *cookie, u64 now)
-{
-	struct core_donor *d;
-	u32 i, at = CORE_MAX_DONORS;
-	int class;
-
-	core_enter(core, now);
-	errno = EINVAL;
-	if (!name_good(name))
-		return NULL;
-	for (i = CORE_MAX_DONORS; i-- > 0;) {
-		d = core->donor[i];
-		if (!d) {
-			at = i;
-		} else if (!strcmp(d->name, name)) {
-			errno = EEXIST;
-			if (!d->leaving)
-				return NULL;
-			d->leaving = false;
-			return d;
-		}
-	}
-	errno = ENOSPC;
-	if (at == CORE_MAX_DONORS)
-		return NULL;
-	d = core_zalloc(sizeof(*d));
-	d->core = core;
-	d->index = at;
-	d->cookie = cookie;
-	snprintf(d->name, sizeof(d->name), "%s", name);
-	d->down_at = core->now;
-	d->hedge_budget = HEDGE_MAX;
-	d->pool = rpool_new(4ULL << 20);
-	for (class = 0; class < DOP_CLASSES; class++)
-		list_init(&d->queue[class]);
-	list_init(&d->sent);
-	list_init(&d->in_dying);
-	list_init(&d->in_pump);
-	core->donor[at] = d;
-	return d;
-}
-
-/* Replicas name donors by id; the pointer beside it follows what donors say of themselves. */
-static void relink_replicas(struct relay_core *core)
-{
-	struct list *pos;
-
-	list_for_each(pos, &core->sessions)
-		session_relink(list_entry(pos, struct session, in_core));
-}
-
 void donor_destroy(struct core_donor *d)
 {
 	struct relay_core *core = d->core;
@@ -158,70 +85,6 @@ void donor_destroy(struct core_donor *d)
 	core->donor[d->index] = NULL;
 	rpool_close(d->pool);
 	free(d);
-}
-
-/* Does any session name this donor? */
-static bool donor_needed(const struct core_donor *d)
-{
-	const struct list *pos;
-
-	list_for_each(pos, &d->core->sessions) {
-		const struct session *s = list_entry(pos, struct session, in_core);
-
-		if (s->sd[d->index].placed || (s->state == SESSION_ATTACHING && s->link))
-			return true;
-	}
-	return false;
-}
-
-void donor_maybe_gone(struct core_donor *d)
-{
-	struct relay_core *core = d->core;
-	struct list *pos;
-	void *cookie = d->cookie;
-
-	if (!d->leaving || donor_needed(d))
-		return;
-	core_say(core, CORE_LOG_NOTICE, "donor-removed", "donor=%s", d->name);
-	if (d->up) {
-		donor_fail(d, "no longer in the configuration");
-		donor_teardown(d);
-	}
-	d->known = false;
-	relink_replicas(core);
-	list_for_each(pos, &core->sessions)
-		memset(&list_entry(pos, struct session, in_core)->sd[d->index], 0, sizeof(struct sdonor));
-	donor_destroy(d);
-	core->ops.donor_gone(core->ctx, cookie);
-}
-
-void core_donor_remove(struct core_donor *d, u64 now)
-{
-	struct relay_core *core = d->core;
-
-	core_enter(core, now);
-	d->leaving = true;
-	core_say(core, CORE_LOG_NOTICE, "donor-leaving", "donor=%s", d->name);
-	donor_maybe_gone(d);
-	core_settle(core);
-}
-
-int core_donor_empty(struct relay_core *core, const char *name, bool on, u64 now)
-{
-	u32 i;
-
-	core_enter(core, now);
-	for (i = 0; i < CORE_MAX_DONORS; i++) {
-		struct core_donor *d = core->donor[i];
-
-		if (!d || strcmp(d->name, name))
-			continue;
-		d->emptied = on;
-		core_say(core, CORE_LOG_NOTICE, on ? "donor-emptying" : "donor-kept", "donor=%s", d->name);
-		core_settle(core);
-		return 0;
-	}
-	return -ENOENT;
 }
 
 /* ---- the queue ------------------------------------------------------------------------------------------------------------- */
@@ -331,35 +194,6 @@ static void window_return(struct dop *dop)
 
 /* ---- connection ------------------------------------------------------------------------------------------------------------ */
 
-/* The store behind this connection: is it one that we know, and is it the same as before? */
-static void learn(struct core_donor *d, const struct memx_hello *hello)
-{
-	struct relay_core *core = d->core;
-	u64 instance = memx_le64(hello->instance);
-	bool was_known = d->known, other_id = d->known && memcmp(d->id, hello->id, sizeof(d->id));
-	struct core_donor *twin = donor_by_id(core, hello->id);
-
-	d->duplicate = twin && twin != d;
-	if (d->duplicate) {
-		core_say(core, CORE_LOG_ERR, "donor-duplicate", "donor=%s id=%s as=%s hint=\"two entries of the configuration "
-			 "lead to one donor; remove one\"", d->name, hexid(hello->id).s, twin->name);
-		return;
-	}
-	if (d->known && !other_id && d->instance != instance) {
-		core->count.donor_new_instances++;
-		core_say(core, CORE_LOG_WARN, "donor-new-instance", "donor=%s id=%s old=%016llx new=%016llx", d->name,
-			 hexid(d->id).s, (unsigned long long)d->instance, (unsigned long long)instance);
-	}
-	if (other_id)
-		core_say(core, CORE_LOG_WARN, "donor-new-id", "donor=%s old=%s new=%s", d->name, hexid(d->id).s,
-			 hexid(hello->id).s);
-	memcpy(d->id, hello->id, sizeof(d->id));
-	d->instance = instance;
-	d->known = true;
-	if (other_id || !was_known)
-		relink_replicas(core);
-}
-
 static int hello_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
 {
 	struct core_donor *d = dop->donor;
@@ -379,7 +213,9 @@ static int hello_done(struct dop *dop, u32 status, const struct memx_head *head,
 	if (hello.role != MEMX_ROLE_DONOR || memx_le16(hello.proto) < MEMX_PROTO_MIN ||
 	    memx_le16(hello.proto) > MEMX_PROTO_MAX || !memcmp(hello.id, nobody, 16))
 		return -EPROTO;
-	learn(d, &hello);
+	memcpy(d->claimed_id, hello.id, sizeof(d->claimed_id));
+	d->claimed_instance = memx_le64(hello.instance);
+	donor_learn(d);
 	d->tried = true;
 	d->hello = true;
 	donor_stat(d);
@@ -455,6 +291,7 @@ void donor_teardown(struct core_donor *d)
 	}
 	list_for_each_safe(pos, tmp, &core->sessions)
 		session_step(list_entry(pos, struct session, in_core));
+	donors_reconsider(core);
 }
 
 static void donor_mark(struct core_donor *d)

@@ -243,10 +243,10 @@ void extent_work(struct extent *x)
 		if (change_begin(x) == -ENOSPC)
 			fail_writes(x, MEMX_S_NOSPACE);
 	}
+	if (x->touched && (x->state == X_STEADY || (x->state == X_NONE && list_empty(&x->writes))))
+		extent_free_touched(x);
 	if (x->state == X_NONE)
 		return;
-	if (x->state == X_STEADY && x->touched)
-		extent_free_touched(x);
 	if (extent_takes_writes(x))
 		dispatch_writes(x);
 	dispatch_fetches(x);		/* also during a change */

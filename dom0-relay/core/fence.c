@@ -37,9 +37,10 @@ static void fence_refused(struct session *s, struct core_donor *d, u32 status)
 
 	sd->state = SD_REFUSED;
 	sd->status = (u8)status;
-	if (s->state == SESSION_FREEING) {	/* not known there, or not ours any more */
-		detached(s, d);
-		return;
+	if (s->state == SESSION_FREEING) {
+		if (status == MEMX_S_UNKNOWN || status == MEMX_S_FENCED || status == MEMX_S_SUPERSEDED)
+			detached(s, d);		/* not known there, or not ours any more */
+		return;				/* anything else: asked again a moment later */
 	}
 	if (status == MEMX_S_FENCED || status == MEMX_S_SUPERSEDED) {
 		session_fenced(s, d, status);
@@ -93,7 +94,7 @@ static struct dop *session_dop(struct session *s, struct core_donor *d, u16 op, 
 
 static void fence_send(struct session *s, struct core_donor *d, dop_done done)
 {
-	struct memx_fence body = { .slots = memx_put_le32(s->slots), .extent_order = s->order };
+	struct memx_fence body = { .slots = memx_put_le32(s->state == SESSION_FREEING ? 0 : s->slots), .extent_order = s->order };
 	struct dop *dop = session_dop(s, d, MEMX_OP_FENCE, done);
 	int i;
 
@@ -163,6 +164,25 @@ static void listing_end(struct session *s, struct core_donor *d)
 	fence_ready(s, d);
 }
 
+/*
+ * Held, and not named by the record in effect: a FREE that did not arrive, or a record that never took effect. It is told again.
+ * What the guest's map does not name at all, RETAIN gives back as well.
+ */
+static void not_ours(struct extent *x, struct core_donor *d, u64 generation)
+{
+	if (placement_find(&x->next, d) >= 0 || x->touched & bit64(d->index))
+		return;
+	if (generation > x->gen_floor) {
+		if (generation - x->gen_floor >= 1ULL << 32)
+			return;
+		x->gen_floor = generation;
+	}
+	extent_count(x, -1);
+	x->touched |= bit64(d->index);
+	extent_count(x, 1);
+	extent_review(x);
+}
+
 static void listed(struct session *s, struct core_donor *d, u32 extent, u64 generation)
 {
 	struct extent *x;
@@ -172,8 +192,10 @@ static void listed(struct session *s, struct core_donor *d, u32 extent, u64 gene
 		return;
 	x = &s->extent[extent];
 	r = replica_of(x, d);
-	if (!r)
-		return;		/* RETAIN gives it back */
+	if (!r) {
+		not_ours(x, d, generation);
+		return;
+	}
 	if (r->state != MEMX_R_STALE && generation < x->cur.generation)
 		return;		/* older than the record that the guest acknowledged: as good as missing */
 	if (generation - x->cur.generation < 1ULL << 32 && generation > x->gen_floor)
@@ -248,7 +270,7 @@ static void listing_begin(struct session *s, struct core_donor *d)
 			any = true;
 		}
 	}
-	if (!any) {
+	if (!any && !sd->held) {
 		fence_ready(s, d);
 		return;
 	}
@@ -366,6 +388,7 @@ void fence_donor_down(struct session *s, struct core_donor *d)
 	sd->state = SD_NONE;
 	sd->handle = 0;
 	sd->retained = false;
+	sd->releasing = false;
 	counted_end(s, sd);
 	session_review_all(s);
 }
@@ -379,12 +402,19 @@ void fence_donor_up(struct session *s, struct core_donor *d)
 		session_step(s);
 }
 
+/* After such an answer to DETACH the donor has nothing of ours. */
+static bool ends_it(u32 status)
+{
+	return status == MEMX_S_OK || status == MEMX_S_UNKNOWN || status == MEMX_S_FENCED || status == MEMX_S_SUPERSEDED;
+}
+
 static int detach_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
 {
-	(void)head;
 	(void)body;
 	if (status == S_LOST)
 		return 0;
+	if (head->len || !ends_it(status))
+		return -EPROTO;
 	dop->session->sd[dop->donor->index].state = SD_NONE;
 	detached(dop->session, dop->donor);
 	return 0;
@@ -398,4 +428,43 @@ void fence_detach(struct session *s, struct core_donor *d)
 	memcpy(dop->small, &body, sizeof(body));
 	dop->small_len = sizeof(body);
 	donor_queue(dop);
+}
+
+static int release_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
+{
+	struct session *s = dop->session;
+	struct core_donor *d = dop->donor;
+	struct sdonor *sd = &s->sd[d->index];
+
+	(void)body;
+	if (status == S_LOST)
+		return 0;
+	if (head->len || !ends_it(status))
+		return -EPROTO;
+	sd->releasing = false;
+	sd->reserved = 0;
+	sd->held = 0;
+	if (!d->leaving)		/* it was added again meanwhile */
+		fence_open(s, d);
+	return 0;		/* the next tick sees that the donor is needed no more */
+}
+
+/* The donor leaves, and no record names it any more: it forgets the session, with reservation and fence. */
+bool fence_release(struct session *s, struct core_donor *d)
+{
+	struct sdonor *sd = &s->sd[d->index];
+	struct memx_list body = { .session = memx_put_le32(sd->handle) };
+	struct dop *dop;
+
+	if (!donor_ok(d) || sd->state == SD_REFUSED)
+		return false;			/* it cannot be told */
+	if (sd->state != SD_READY)
+		return sd->releasing || sd->state != SD_NONE;
+	dop = session_dop(s, d, MEMX_OP_DETACH, release_done);
+	memcpy(dop->small, &body, sizeof(body));
+	dop->small_len = sizeof(body);
+	sd->state = SD_NONE;
+	sd->releasing = true;
+	donor_queue(dop);
+	return true;
 }

@@ -16,7 +16,6 @@ static int stat_done(struct dop *dop, u32 status, const struct memx_head *head, 
 {
 	struct core_donor *d = dop->donor;
 	struct memx_stat *st = &d->last_stat;
-	struct list *pos;
 	bool first = !d->stat;
 
 	d->stat_out = false;
@@ -32,15 +31,22 @@ static int stat_done(struct dop *dop, u32 status, const struct memx_head *head, 
 	d->draining = memx_le32(st->flags) & MEMX_STAT_DRAINING;
 	reclaim_asked(d, less(memx_le64(st->pages_asked), d->moved - d->moved_at_stat));
 	d->stat = true;
-	if (!first || d->duplicate)
-		return 0;
+	if (first && !d->duplicate)
+		donor_serves(d);
+	return 0;
+}
+
+/* It is known who it is and what it has: sessions turn to it. */
+void donor_serves(struct core_donor *d)
+{
+	struct list *pos;
+
 	d->dead = false;
 	core_say(d->core, CORE_LOG_NOTICE, "donor-up", "donor=%s domain=\"%s\" pages=%llu used=%llu reserved=%llu", d->name,
-		 d->domain, (unsigned long long)d->total, (unsigned long long)memx_le64(st->pages_used),
+		 d->domain, (unsigned long long)d->total, (unsigned long long)memx_le64(d->last_stat.pages_used),
 		 (unsigned long long)d->reserved);
 	list_for_each(pos, &d->core->sessions)
 		fence_donor_up(list_entry(pos, struct session, in_core), d);
-	return 0;
 }
 
 void donor_stat(struct core_donor *d)
@@ -75,26 +81,30 @@ static void judge(struct core_donor *d)
 		core_want_tick(core, quiet + timeout < asked + 4 * timeout ? quiet + timeout : asked + 4 * timeout);
 }
 
-void donor_tick(struct core_donor *d)
+/* Away for so long that nobody waits for it any more? An entry that leads elsewhere does not count as there. */
+static void look_for_death(struct core_donor *d)
 {
 	struct relay_core *core = d->core;
 	struct list *pos;
 
-	if (!d->up) {
-		if (!d->dead && core->now - max64(d->down_at, core->judge_from) >= core->cfg.donor_dead_ns) {
-			d->dead = true;
-			if (d->known)
-				core_say(core, CORE_LOG_WARN, "donor-dead", "donor=%s away_ms=%llu hint=\"copies there are "
-					 "rebuilt elsewhere\"", d->name, (unsigned long long)((core->now - d->down_at) / MS));
-			list_for_each(pos, &core->sessions)
-				session_review_all(list_entry(pos, struct session, in_core));
-		}
-		donor_maybe_gone(d);
+	if (d->dead || core->now - max64(d->down_at, core->judge_from) < core->cfg.donor_dead_ns)
 		return;
-	}
-	if (d->hello && core->now >= d->stat_at)
+	d->dead = true;
+	if (d->known)
+		core_say(core, CORE_LOG_WARN, "donor-dead", "donor=%s away_ms=%llu hint=\"copies there are rebuilt elsewhere\"",
+			 d->name, (unsigned long long)((core->now - d->down_at) / MS));
+	list_for_each(pos, &core->sessions)
+		session_review_all(list_entry(pos, struct session, in_core));
+}
+
+void donor_tick(struct core_donor *d)
+{
+	if (!d->up || d->duplicate)
+		look_for_death(d);
+	if (d->up && d->hello && d->core->now >= d->stat_at)
 		donor_stat(d);
-	judge(d);
+	if (d->up)
+		judge(d);
 	if (d->leaving)
 		donor_maybe_gone(d);
 }

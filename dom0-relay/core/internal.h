@@ -123,7 +123,7 @@ void dop_free(struct dop *dop);
 void dop_cancel(struct dop *dop);	/* nobody waits for the answer any more */
 struct dop *dop_find(struct relay_core *core, u64 tag);
 
-/* ---- donors (donor.c, health.c) --------------------------------------------------------------------------------------------------- */
+/* ---- donors (donor.c, roster.c, health.c) --------------------------------------------------------------------------------------------------- */
 
 struct core_donor {
 	struct relay_core *core;
@@ -132,6 +132,8 @@ struct core_donor {
 	u32 index;			/* in core->donor[] */
 	u8 id[16];
 	u64 instance;
+	u8 claimed_id[16];		/* what the present connection said; another entry may have it */
+	u64 claimed_instance;
 	bool known;			/* id was learned once */
 	bool up;			/* a connection stands */
 	bool hello;			/* and said who it is */
@@ -166,7 +168,12 @@ struct core_donor {
 	u32 offences;			/* in a row */
 };
 
+/* roster.c */
 struct core_donor *donor_by_id(struct relay_core *core, const u8 id[16]);
+void donor_learn(struct core_donor *d);		/* takes over what the connection claims to be */
+void donors_reconsider(struct relay_core *core);	/* duplicates whose twin is gone */
+/* donor.c, health.c */
+void donor_serves(struct core_donor *d);
 void donor_queue(struct dop *dop);		/* leaves when settled, in the order of its class */
 void donor_fail(struct core_donor *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void donor_violation(struct core_donor *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -280,6 +287,7 @@ int change_begin(struct extent *x);
 bool replica_usable(const struct session *s, const struct replica *r);
 bool replica_gone(const struct replica *r);	/* its bytes exist no longer */
 bool extent_wants_copy(const struct extent *x);
+bool extent_superfluous(const struct extent *x);
 bool extent_degraded(const struct extent *x);
 bool extent_waiting(const struct extent *x);
 bool extent_takes_writes(const struct extent *x);
@@ -300,6 +308,7 @@ struct sdonor {
 	u8 state;
 	u8 status;		/* of the refusal */
 	bool detached;		/* freeing: confirmed */
+	bool releasing;		/* told to forget the session: the donor leaves, and has nothing of it */
 	bool retained;
 	bool counted;		/* in session->attach_pending */
 	u32 handle;
@@ -350,6 +359,7 @@ struct session {
 	u32 attach_pending;
 	u32 attach_rounds, attach_step_tries;
 	u64 attach_until;
+	u64 retry_at;		/* freeing: donors that refused are asked again */
 	u64 placed;		/* extents with a record */
 	u64 since, stores, fetches, discards;
 	u32 repairing;
@@ -362,7 +372,9 @@ struct session *session_new(struct core_link *link, const struct memx_attach *a,
 void session_halt(struct session *s);		/* lets go of link, extents and requests */
 void session_destroy(struct session *s);
 void session_free_start(struct session *s);	/* donors free it */
+void session_free_tick(struct session *s);
 void session_fenced(struct session *s, struct core_donor *d, u32 status);
+void session_forget(struct session *s, u32 index);	/* another donor stands at this number */
 void session_relink(struct session *s);	/* replicas and donors: who is who */
 void session_step(struct session *s);		/* marks for attach_work() */
 void session_review_all(struct session *s);
@@ -375,6 +387,7 @@ void fence_donor_down(struct session *s, struct core_donor *d);
 void fence_donor_up(struct session *s, struct core_donor *d);
 void fence_resize(struct session *s, struct core_donor *d);
 void fence_detach(struct session *s, struct core_donor *d);
+bool fence_release(struct session *s, struct core_donor *d);	/* true: the donor has not confirmed it yet */
 void fence_reserve(struct session *s, struct core_donor *d, u64 pages, dop_done done);
 
 void attach_frame(struct core_link *link, unsigned int lane, const struct memx_head *head, struct rbuf *body);
@@ -480,6 +493,7 @@ int link_ask(struct core_link *link, unsigned int lane, u16 op, u64 epoch, const
 
 /* Takes a reference to @body. */
 struct greq *greq_new(struct core_link *link, unsigned int lane, const struct memx_head *head, struct rbuf *body, u32 count);
+void greq_forget(struct greq *req, u64 donor);	/* what was noted of it */
 void greq_drop(struct greq *req);		/* gives everything back; no answer */
 
 /* ---- data (store.c, fetch.c) ---------------------------------------------------------------------------------------------- */

@@ -310,6 +310,16 @@ struct greq *greq_new(struct core_link *link, unsigned int lane, const struct me
 	return req;
 }
 
+void greq_forget(struct greq *req, u64 donor)
+{
+	u32 i;
+
+	req->done &= ~donor;
+	req->tried &= ~donor;
+	for (i = 0; i < req->count; i++)
+		req->wrong[i] &= ~donor;
+}
+
 void greq_drop(struct greq *req)
 {
 	struct core_link *link = req->link;

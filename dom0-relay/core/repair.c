@@ -295,7 +295,10 @@ static void look_at(struct extent *x)
 	if (x->repair || !extent_takes_writes(x) || x->promote || x->repair_at > core->now || !live_source(x))
 		return;
 	target = find_target(x);
-	if (target) {
+	if (extent_superfluous(x)) {
+		x->want_more = true;		/* its record is to change */
+		extent_review(x);
+	} else if (target) {
 		if (core->repairing < REPAIR_MAX)
 			repair_start(x, target);
 	} else if (extent_wants_copy(x)) {

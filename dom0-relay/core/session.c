@@ -123,6 +123,27 @@ void session_destroy(struct session *s)
 	free(s);
 }
 
+/* What the donor at @index has of our extents is learned anew when it lists them. session_relink() follows. */
+void session_forget(struct session *s, u32 index)
+{
+	u64 keep = ~bit64(index);
+	bool counted = s->sd[index].counted;
+	u32 i;
+
+	memset(&s->sd[index], 0, sizeof(s->sd[index]));
+	s->sd[index].counted = counted;		/* the attach waits for it yet */
+	s->max_cap[index] = ~0U;
+	for (i = 0; s->extent && i < s->extents; i++) {
+		struct extent *x = &s->extent[i];
+
+		repair_cancel(x);
+		x->touched &= keep;
+		x->refused &= keep;
+		x->promote &= keep;
+		x->leave &= keep;
+	}
+}
+
 /* After a donor was learned, renamed or forgotten: replicas name donors by id, and so is counted what lies where. */
 void session_relink(struct session *s)
 {
@@ -147,7 +168,7 @@ void session_review_all(struct session *s)
 	if (s->state != SESSION_ATTACHED)
 		return;
 	for (i = 0; i < s->extents; i++)
-		if (s->extent[i].cur.generation || !list_empty(&s->extent[i].writes))
+		if (s->extent[i].cur.generation || s->extent[i].touched || !list_empty(&s->extent[i].writes))
 			extent_review(&s->extent[i]);
 }
 
@@ -170,7 +191,21 @@ void session_fenced(struct session *s, struct core_donor *d, u32 status)
 
 /* ---- freeing --------------------------------------------------------------------------------------------------------------- */
 
-/* Too many that wait for donors which never come back: the oldest is given up. The donors' own quota accounting shows it. */
+/* Is everybody told who can be? */
+static bool waits_for_the_away(const struct session *s)
+{
+	u32 i;
+
+	for (i = 0; i < CORE_MAX_DONORS; i++)
+		if (s->core->donor[i] && donor_ok(s->core->donor[i]) && !s->sd[i].detached)
+			return false;
+	return s->state == SESSION_FREEING && !s->link;
+}
+
+/*
+ * Too many that wait for donors which never come back: the oldest is given up. Never one that a donor which is there has not
+ * confirmed yet. The donors' own accounting shows what they still hold.
+ */
 static void limit_freeing(struct relay_core *core, const u8 vm[16])
 {
 	struct session *oldest = NULL;
@@ -180,7 +215,7 @@ static void limit_freeing(struct relay_core *core, const u8 vm[16])
 	list_for_each(pos, &core->sessions) {
 		struct session *s = list_entry(pos, struct session, in_core);
 
-		if (s->state != SESSION_FREEING || s->link || memcmp(s->vm, vm, 16))
+		if (memcmp(s->vm, vm, 16) || !waits_for_the_away(s))
 			continue;
 		if (!n++)
 			oldest = s;
@@ -221,6 +256,20 @@ void session_free_start(struct session *s)
 	}
 	session_step(s);
 	limit_freeing(core, vm);
+}
+
+/* Donors that would not listen are asked again. */
+void session_free_tick(struct session *s)
+{
+	struct relay_core *core = s->core;
+	u32 i;
+
+	if (core->now < s->retry_at)
+		return;
+	s->retry_at = core->now + RETRY_MS * MS;
+	for (i = 0; i < CORE_MAX_DONORS; i++)
+		if (core->donor[i] && donor_ok(core->donor[i]) && !s->sd[i].detached && s->sd[i].state == SD_REFUSED)
+			fence_open(s, core->donor[i]);
 }
 
 void core_guest_gone(struct relay_core *core, const u8 vm[16], u32 domid, bool suspended, u64 now)

@@ -198,6 +198,11 @@ static void conns_of(struct wdonor *d, bool old_only)
 	}
 }
 
+void world_drop_conns(struct wdonor *d)
+{
+	conns_of(d, false);
+}
+
 void wdonor_up(struct wdonor *d)
 {
 	struct wconn *c;
@@ -231,6 +236,25 @@ void wdonor_restart(struct wdonor *d)
 	d->store->ops->destroy(d->store);
 	d->instance++;
 	srv_start(d);
+}
+
+#define swap_field(field) do { __typeof__(a->field) old = a->field; a->field = b->field; b->field = old; } while (0)
+
+void wdonor_swap(struct wdonor *a, struct wdonor *b)
+{
+	u8 id[16];
+
+	wdonor_drop(a);
+	wdonor_drop(b);
+	conns_of(a, false);
+	conns_of(b, false);
+	memcpy(id, a->id, sizeof(id));
+	memcpy(a->id, b->id, sizeof(id));
+	memcpy(b->id, id, sizeof(id));
+	swap_field(instance);
+	swap_field(chunks);
+	swap_field(srv);
+	swap_field(store);
 }
 
 void wdonor_set_domain(struct wdonor *d, const char *domain)

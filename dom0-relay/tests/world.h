@@ -140,6 +140,8 @@ struct core_counters world_counters(struct world *w);
 void wdonor_up(struct wdonor *d);			/* connects at once */
 void wdonor_drop(struct wdonor *d);			/* the connection breaks */
 void wdonor_restart(struct wdonor *d);			/* and all its memory is gone */
+void world_drop_conns(struct wdonor *d);		/* what is left of its connections */
+void wdonor_swap(struct wdonor *a, struct wdonor *b);	/* each is found at the other's address */
 void wdonor_set_domain(struct wdonor *d, const char *domain);
 u64 wdonor_pages(struct wdonor *d);			/* in use */
 u8 *wdonor_find(struct wdonor *d, const void *page);	/* where it holds this page; NULL: it does not */

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * core-roster.c - donors that move, are found twice, are added and removed; what they are told to give back, and that it arrives.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "world.h"
+#include "world-guest.h"
+
+static struct world *w;
+static struct wguest *g;
+
+static int teardown(void **state)
+{
+	(void)state;
+	world_free(w);
+	return 0;
+}
+
+static void cluster(u32 donors, u32 replicas)
+{
+	w = world_new(11, donors, 32, NULL);
+	g = wguest_new(w, 256, replicas);
+	assert_true(wguest_start(g));
+	assert_int_equal(g->replicas, replicas);
+}
+
+static void stored(u32 slot, u32 count)
+{
+	assert_int_equal(wguest_do(g, wguest_store(g, slot, count)), MEMX_S_OK);
+}
+
+static void fetched(u32 slot, u32 count)
+{
+	assert_int_equal(wguest_do(g, wguest_fetch(g, slot, count)), MEMX_S_OK);
+}
+
+static struct wdonor *holder(u32 extent, u32 n)
+{
+	u32 i;
+
+	for (i = 0; i < w->donors; i++)
+		if (!memcmp(w->donor[i].id, g->record[extent].replica[n].donor, 16))
+			return &w->donor[i];
+	return NULL;
+}
+
+static bool has(struct wdonor *d, u32 slot, u64 version)
+{
+	u8 page[MEMX_PAGE_SIZE];
+
+	wguest_page(g, slot, version, page);
+	return wdonor_find(d, page);
+}
+
+static struct srv_totals totals(const struct wdonor *d)
+{
+	struct srv_totals t;
+
+	srv_totals(d->srv, &t);
+	return t;
+}
+
+/* ---- who is who ------------------------------------------------------------------------------------------------------------ */
+
+/*
+ * A write was confirmed by one of two donors; then both are found at each other's address. The confirmation was the donor's, not
+ * the address's: the write is acknowledged only when the other one has it as well.
+ */
+static void a_confirmation_stays_with_its_donor(void **state)
+{
+	struct wdonor *a, *b;
+	struct wreq *r;
+
+	(void)state;
+	cluster(2, 2);
+	stored(0, 1);
+	a = holder(0, 0);
+	b = holder(0, 1);
+	b->hung = true;
+	r = wguest_store(g, 8, 1);
+	world_settle(w);
+	assert_false(r->done);
+	assert_true(has(a, 8, 1) && !has(b, 8, 1));
+	b->there = false;
+	a->there = false;
+	wdonor_swap(a, b);		/* `a` leads to the one that has nothing */
+	b->hung = false;
+	b->there = true;
+	a->there = true;
+	world_pass(w, 3000);
+	assert_true(r->done && r->status == MEMX_S_OK);
+	assert_true(has(a, 8, 1) && has(b, 8, 1));
+}
+
+/* Swapped one after the other: what looks like a second entry of one donor for a moment serves as soon as it is none. */
+static void swapped_one_after_the_other(void **state)
+{
+	(void)state;
+	cluster(2, 2);
+	stored(0, 8);
+	w->donor[1].there = false;
+	wdonor_swap(&w->donor[0], &w->donor[1]);
+	world_pass(w, 300);
+	fetched(0, 8);
+	w->donor[1].there = true;
+	world_pass(w, 3000);
+	stored(16, 4);
+	assert_true(has(&w->donor[0], 16, 1) && has(&w->donor[1], 16, 1));
+	w->donor[0].hung = true;
+	world_pass(w, 1000);
+	fetched(0, 8);
+	fetched(16, 4);
+}
+
+static enum core_donor_state state_seen;
+
+static void see_d1(const struct core_donor_info *info, void *arg)
+{
+	(void)arg;
+	if (!strcmp(info->name, "d1"))
+		state_seen = info->state;
+}
+
+static enum core_donor_state state_of_d1(void)
+{
+	core_each_donor(w->core, see_d1, NULL, w->now);
+	return state_seen;
+}
+
+/* Two entries lead to one donor: one of them is used; when its connection ends, the other one is, at once. */
+static void a_duplicate_takes_over(void **state)
+{
+	struct srv *own;
+	u8 id[16];
+
+	(void)state;
+	cluster(1, 1);
+	stored(0, 8);
+	w->donors = 2;			/* another way to the same donor */
+	own = w->donor[0].srv;
+	w->donor[1] = w->donor[0];
+	w->donor[1].conn = NULL;
+	snprintf(w->donor[1].name, sizeof(w->donor[1].name), "d1");
+	memcpy(id, w->donor[0].id, sizeof(id));
+	w->donor[1].cd = core_donor_add(w->core, "d1", &w->donor[1], w->now);
+	world_pass(w, 300);
+	assert_int_equal(state_of_d1(), CORE_DONOR_DUPLICATE);
+	w->donor[0].there = false;
+	wdonor_drop(&w->donor[0]);
+	world_pass(w, 100);
+	assert_int_equal(state_of_d1(), CORE_DONOR_USABLE);
+	fetched(0, 8);
+	stored(8, 8);
+	w->donor[0].there = true;	/* now that one is the second */
+	world_pass(w, 300);
+	fetched(8, 8);
+	core_donor_remove(w->donor[0].cd, w->now);
+	world_pass(w, 500);
+	assert_null(w->donor[0].cd);
+	fetched(0, 8);
+	stored(16, 8);
+	assert_int_equal(world_counters(w).extents_lost, 0);
+	wdonor_drop(&w->donor[1]);
+	w->donor[1].there = false;
+	w->donor[1].srv = NULL;
+	world_drop_conns(&w->donor[1]);
+	w->donors = 1;
+	w->donor[0].srv = own;
+}
+
+/* ---- what is given back ------------------------------------------------------------------------------------------------------ */
+
+/* The frames of @op on their way to @d never arrive, because its connection breaks. True: there was one. */
+static bool lose(struct wdonor *d, u16 op)
+{
+	struct list *pos;
+
+	if (!d->conn)
+		return false;
+	list_for_each(pos, &d->conn->to_donor) {
+		if (memx_le16(list_entry(pos, struct frame, in_queue)->hdr.op) != op)
+			continue;
+		queue_clear(&d->conn->to_donor);
+		wdonor_drop(d);
+		return true;
+	}
+	return false;
+}
+
+/* A FREE that was lost with its connection is sent again in the same epoch. */
+static void a_lost_free_is_repeated(void **state)
+{
+	struct wdonor *lost;
+	u32 i;
+
+	(void)state;
+	cluster(3, 2);
+	stored(0, 32);
+	lost = holder(0, 0);
+	lost->there = false;
+	wdonor_drop(lost);
+	stored(40, 1);
+	world_pass(w, 5000);		/* rebuilt elsewhere */
+	assert_int_equal(g->record[0].replicas, 2);
+	assert_int_equal(wdonor_pages(lost), 64);
+	lost->there = true;
+	for (i = 0; i < 1000 && !lose(lost, MEMX_OP_FREE); i++)
+		if (!world_roll(w))
+			world_tick(w);
+	assert_in_range(i, 1, 999);
+	assert_int_equal(wdonor_pages(lost), 64);
+	world_pass(w, 1000);
+	assert_int_equal(wdonor_pages(lost), 0);
+	fetched(0, 32);
+}
+
+/* A donor that was removed from the configuration keeps neither pages nor promises. */
+static void a_removed_donor_keeps_nothing(void **state)
+{
+	struct wdonor *d;
+	u32 slot;
+
+	(void)state;
+	cluster(3, 2);
+	for (slot = 0; slot < 256; slot += 32)
+		stored(slot, 32);
+	d = &w->donor[2];
+	assert_true(totals(d).pages_reserved);
+	core_donor_remove(d->cd, w->now);
+	world_pass(w, 20000);
+	assert_null(d->cd);
+	assert_int_equal(totals(d).pages_used, 0);
+	assert_int_equal(totals(d).pages_reserved, 0);
+	assert_int_equal(totals(d).sessions, 0);
+	fetched(0, 32);
+}
+
+/* Removed, and added again before it was let go: it serves as before. */
+static void removed_and_added_again(void **state)
+{
+	struct wdonor *d;
+	u32 slot, turn;
+
+	(void)state;
+	for (turn = 0; turn < 40; turn++) {
+		cluster(2, 1);
+		for (slot = 0; slot < 256; slot += 32)
+			stored(slot, 32);
+		d = &w->donor[1];
+		core_donor_remove(d->cd, w->now);
+		for (slot = 0; slot < turn * 12 && d->cd; slot++)
+			if (!world_roll(w))
+				world_tick(w);
+		if (d->cd) {
+			assert_ptr_equal(core_donor_add(w->core, d->name, d, w->now) ? d->cd : NULL, d->cd);
+			world_pass(w, 1000);
+			core_donor_empty(w->core, "d0", true, w->now);
+			world_pass(w, 10000);
+			assert_int_equal(wdonor_pages(&w->donor[0]), 0);
+		}
+		for (slot = 0; slot < 256; slot += 32)
+			fetched(slot, 32);
+		if (turn < 39)
+			world_free(w);
+	}
+}
+
+/* A session whose guest is away may have pages there: the donor is kept until it is known. */
+static void kept_for_who_is_away(void **state)
+{
+	(void)state;
+	cluster(2, 1);
+	stored(0, 32);
+	stored(64, 32);
+	wguest_hang_up(g);
+	world_settle(w);
+	core_donor_remove(w->donor[0].cd, w->now);
+	core_donor_remove(w->donor[1].cd, w->now);
+	world_pass(w, 20000);
+	assert_non_null(w->donor[0].cd);
+	assert_true(wguest_start(g));
+	fetched(0, 32);
+	fetched(64, 32);
+}
+
+/* Many sessions of one guest are freed at once: every donor that is there hears of each, however many wait. */
+static void freed_all_at_once(void **state)
+{
+	u8 ids[12][16];
+	u32 i;
+
+	(void)state;
+	w = world_new(1, 2, 64, NULL);
+	g = wguest_new(w, 128, 2);
+	for (i = 0; i < 12; i++) {
+		g->session[3] = (u8)(i + 1);
+		memcpy(ids[i], g->session, sizeof(ids[i]));
+		g->seed = memx_session_seed(g->session);
+		g->frozen = false;
+		g->order = 0;
+		memset(g->record, 0, 3 * sizeof(g->record[0]));
+		memset(g->slot, 0, 128 * sizeof(g->slot[0]));
+		g->conf.domid++;
+		assert_true(wguest_start(g));
+		stored(0, 8);
+		wguest_hang_up(g);
+		core_guest_gone(w->core, g->conf.vm, g->conf.domid, true, w->now);
+	}
+	wdonor_drop(&w->donor[0]);	/* the next connections must be fenced before anything is freed there */
+	wdonor_drop(&w->donor[1]);
+	world_pass(w, 200);
+	assert_int_equal(totals(&w->donor[0]).sessions, 12);
+	for (i = 0; i < 12; i++)
+		assert_int_equal(core_session_free(w->core, g->conf.vm, ids[i], false, w->now), 0);
+	world_pass(w, 1000);
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(totals(&w->donor[i]).sessions, 0);
+		assert_int_equal(totals(&w->donor[i]).pages_used, 0);
+	}
+}
+
+/* A donor that has too much to do to take the session up at first is told to free it later. */
+static u32 refusals;
+
+static bool refuses_fences(struct wdonor *d, struct frame *f)
+{
+	(void)d;
+	if ((memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) == MEMX_OP_FENCE && refusals) {
+		refusals--;
+		f->hdr.status = memx_put_le32(MEMX_S_LIMIT);
+		f->len = 0;
+		f->hdr.len = 0;
+	}
+	return true;
+}
+
+static void freeing_is_repeated(void **state)
+{
+	(void)state;
+	cluster(2, 2);
+	stored(0, 8);
+	wguest_hang_up(g);
+	wdonor_drop(&w->donor[0]);
+	world_pass(w, 200);
+	w->donor[0].tamper = refuses_fences;
+	refusals = 3;
+	core_guest_gone(w->core, g->conf.vm, g->conf.domid, false, w->now);
+	world_pass(w, 200);
+	assert_int_equal(totals(&w->donor[0]).sessions, 1);
+	world_pass(w, 10000);
+	assert_int_equal(totals(&w->donor[0]).sessions, 0);
+	assert_int_equal(totals(&w->donor[1]).sessions, 0);
+}
+
+#define rule(name) cmocka_unit_test_teardown(name, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		rule(a_confirmation_stays_with_its_donor), rule(swapped_one_after_the_other), rule(a_duplicate_takes_over),
+		rule(a_lost_free_is_repeated), rule(a_removed_donor_keeps_nothing), rule(removed_and_added_again),
+		rule(kept_for_who_is_away), rule(freed_all_at_once), rule(freeing_is_repeated),
+	};
+
+	return cmocka_run_group_tests_name("relay core: donors that move, come and go", tests, NULL, NULL);
+}
