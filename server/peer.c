@@ -240,8 +240,6 @@ static int read_turn(struct peer *peer)
 		ret = handle_frames(peer);
 		if (got && (size_t)got < room)
 			break;			/* there was no more; what has come since is the next event */
-		if (!ret)
-			ret = flush(peer);	/* there is more: the peer need not wait for it */
 	}
 	return ret;
 }

@@ -20,7 +20,6 @@ enum {
 	MAX_SPARES = 4,
 	READ_BUDGET = 256 << 10,	/* bytes per round, so that one peer does not keep the others waiting */
 	IOV_BATCH = 128,
-	FLUSH_BYTES = 64 << 10,		/* sent at once, so that the peer works while more is being queued */
 };
 
 _Static_assert(MEMX_CONN_PUT_MAX <= CHUNK_SIZE, "a piece must fit into a chunk");
@@ -151,8 +150,6 @@ out_memory:
 	return NULL;
 }
 
-static void flush_queue(struct memx_conn *conn);
-
 void memx_conn_put_ref(struct memx_conn *conn, const void *data, uint32_t len, void (*release)(void *arg), void *arg)
 {
 	struct memx_seg *seg = memx_conn_is_open(conn) ? seg_new(conn) : NULL;
@@ -165,10 +162,6 @@ void memx_conn_put_ref(struct memx_conn *conn, const void *data, uint32_t len, v
 	}
 	*seg = (struct memx_seg){ .data = data, .len = len, .release = release, .arg = arg };
 	queued_more(conn, len);
-	if (conn->queued >= FLUSH_BYTES && !(conn->watch.events & EPOLLOUT)) {
-		memx_work_cancel(&conn->flush);
-		flush_queue(conn);
-	}
 }
 
 int memx_conn_send(struct memx_conn *conn, const struct memx_head *head, const void *body, uint32_t len)

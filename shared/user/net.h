@@ -132,7 +132,7 @@ static inline bool memx_conn_fits(const struct memx_conn *conn, uint64_t len)
 void *memx_conn_put(struct memx_conn *conn, uint32_t len);
 /*
  * Queues a reference to @len bytes, which must not change until @release(@arg) is called (NULL: never): after they were
- * written or when the connection is over. Released at once where the connection is closing. May send what is queued.
+ * written or when the connection is over. Released at once where the connection is closing.
  */
 void memx_conn_put_ref(struct memx_conn *conn, const void *data, uint32_t len, void (*release)(void *arg), void *arg);
 /* Queues a header and @len bytes behind it, copied. -ENOBUFS where it does not fit, -ENOTCONN. */
