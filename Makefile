@@ -17,7 +17,7 @@
 #   make install-dkms     the guest module's source, for DKMS, below $(srcdir_dkms)
 #   make clean            removes build/
 #
-# Settings: CC=clang (its output goes to build/clang), CFLAGS, LDFLAGS, WERROR=0, V=1, KVER, JOBS.
+# Settings: CC=clang (its output goes to build/clang), CFLAGS, LDFLAGS, WERROR=0, V=1, KVER, JOBS, XEN_JOBS.
 #
 # Each area brings a fragment AREA/module.mk (also AREA/SUBAREA/module.mk) which only sets variables.
 # All paths are relative to the top of the tree:
@@ -48,7 +48,7 @@
 #   relay-server_DEPS := ...          anything else that make must have built before
 #   relay-server_TIMEOUT := 120
 #
-#   TESTS_XEN += swap-pv              the same (PROGS default to the opt variant), run by check-xen, one at a time
+#   TESTS_XEN += swap-pv              the same (PROGS default to the opt variant), run by check-xen, XEN_JOBS at a time
 #
 #   FUZZERS += fuzz-wire              a libFuzzer program (clang), built by "make fuzzers", run for long by "make fuzz"
 #   fuzz-wire_CORPUS := dir           inputs that are kept: suite fuzz-wire-short runs them, then
@@ -79,6 +79,8 @@ WERROR ?= 1
 KVER ?= 6.1
 KVERS := 6.1 6.12 7.3
 JOBS ?= $(shell nproc)
+# A machine in emulation has one processor and takes about 1.5 GiB.
+XEN_JOBS ?= $(shell n=$(JOBS); echo $$((n > 4 ? 4 : n)))
 Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),@:,@printf '  %-7s %s\n' $(1) $(2))
 
@@ -246,7 +248,8 @@ check: check-packages-unit check-packages-xen
 	$(call clear,$(UNIT_SUITES) $(XEN_SUITES))
 	@$(MAKE) -k -j$(JOBS) libraries programs tests || :
 	@$(MAKE) -k -j$(JOBS) suites-unit || :
-	@$(MAKE) -k -j1 modules suites-xen || :
+	@$(MAKE) -k -j1 modules || :
+	@$(MAKE) -k -j$(XEN_JOBS) suites-xen || :
 	@tools/setup/memx-tally $(RESULTS) $(UNIT_SUITES) $(XEN_SUITES)
 
 check-unit: check-packages-unit
@@ -258,7 +261,8 @@ check-unit: check-packages-unit
 check-xen: check-packages-xen
 	$(call clear,$(XEN_SUITES))
 	@$(MAKE) -k -j$(JOBS) libraries programs || :
-	@$(MAKE) -k -j1 modules suites-xen || :
+	@$(MAKE) -k -j1 modules || :
+	@$(MAKE) -k -j$(XEN_JOBS) suites-xen || :
 	@tools/setup/memx-tally $(RESULTS) $(XEN_SUITES)
 
 check-packages-unit:

@@ -26,6 +26,8 @@ BAD_LOG = re.compile(
     r"BUG:|WARNING:|Oops|Call Trace|general protection|hung_task|blocked for more than|soft lockup|rcu.*stall|"
     r"Kernel panic|Read-error on swap|Write error|bad page|leaked|memx.*(violation|corrupt|lost page)", re.I)
 
+SET_RESERVE = "echo {} >/proc/sys/vm/min_free_kbytes && echo {} >/proc/sys/vm/watermark_boost_factor"
+
 
 class Result:
     """One command's end: status, stdout and stderr as text."""
@@ -165,8 +167,13 @@ class Testbed:
         """In here the kernel may kill @victim for lack of memory, and say so at length. Nothing else may be in the log."""
         before = self.log_complaints(guest)
         assert not before, "\n".join(before)
-        self.sh(guest, "dmesg -c >/dev/null")
+        # A victim may use up the kernel's reserve, page by page as they come in, and after two seconds the kernel looks for
+        # another one. In emulation a smaller reserve has to do, or a swapoff lives for longer than that.
+        reserve = ("min_free_kbytes", "watermark_boost_factor")
+        old = [self.sh(guest, f"cat /proc/sys/vm/{name}").strip() for name in reserve]
+        self.sh(guest, "dmesg -c >/dev/null; " + SET_RESERVE.format("1024", "0"))
         yield
+        self.sh(guest, SET_RESERVE.format(*old))
         killed = re.findall(r"Killed process \d+ \((.*?)\)", self.sh(guest, "dmesg"))
         assert set(killed) <= {victim}, f"the OOM killer of {guest} killed {killed}"
         odd = [line for line in self.log_complaints(guest) if "Call Trace" not in line]
