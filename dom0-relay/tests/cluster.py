@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Real daemons as processes for tests of the relay: servers, a relay, guests by hand over shared memory; and TAP."""
+"""Real daemons as processes for tests of the relay: servers, a relay, guests by hand over shared memory."""
 
 import json
 import os
@@ -9,37 +9,18 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import zlib
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tools/setup"))
+import memx_tests                                           # noqa: E402
+from memx_tests import Failed, check, equal, run            # noqa: E402,F401 - for those who import from here
 
 BIN = os.environ.get("MEMX_BIN", "build/bin")
 DEADLINE = float(os.environ.get("DEADLINE", 60))        # seconds for what takes milliseconds on an idle machine
 
 
-class Failed(Exception):
-    """A test's expectation did not hold."""
-
-
-def check(condition, what):
-    if not condition:
-        raise Failed(what)
-
-
-def equal(got, want, what):
-    if got != want:
-        raise Failed(f"{what}: got {got!r}, want {want!r}")
-
-
-def until(condition, what, deadline=DEADLINE):
-    """Waits for something that comes without an event that a test could wait on."""
-    end = time.monotonic() + deadline
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise Failed(f"not within {deadline:g} s: {what}")
-        time.sleep(0.02)
+def until(condition, what):
+    return memx_tests.until(condition, what, DEADLINE)
 
 
 def free_port():
@@ -226,22 +207,3 @@ class Cluster:
         guest = Guest(self, name, uuid or f"00000000-0000-4000-8000-{zlib.crc32(name.encode()):012d}")
         self.guests.append(guest)
         return guest
-
-
-def run(tests):
-    """Runs (name, function) pairs as TAP. The exit status."""
-    only = sys.argv[1:]
-    tests = [test for test in tests if not only or test.__name__ in only]
-    print(f"1..{len(tests)}", flush=True)
-    failed = 0
-    for number, test in enumerate(tests, 1):
-        started = time.monotonic()
-        try:
-            test()
-            result = "ok"
-        except Exception as error:  # a test may fail in any way, the others go on
-            failed += 1
-            result = "not ok"
-            sys.stderr.write(f"{test.__name__}: {type(error).__name__}: {error}\n")
-        print(f"{result} {number} - {test.__name__} # {time.monotonic() - started:.1f} s", flush=True)
-    return 1 if failed else 0

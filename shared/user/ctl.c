@@ -15,6 +15,7 @@
 
 #include "user/ctl.h"
 #include "user/log.h"
+#include "user/net.h"
 
 enum {
 	MAX_CLIENTS = 32,
@@ -44,16 +45,6 @@ struct memx_ctl {
 	struct client *clients;
 	int count;
 };
-
-static int make_address(struct sockaddr_un *un, const char *path)
-{
-	memset(un, 0, sizeof(*un));
-	un->sun_family = AF_UNIX;
-	if (strlen(path) >= sizeof(un->sun_path))
-		return -ENAMETOOLONG;
-	memcpy(un->sun_path, path, strlen(path));
-	return 0;
-}
 
 /* ---- server ---- */
 
@@ -267,7 +258,7 @@ struct memx_ctl *memx_ctl_new(struct memx_loop *loop, const char *path, const st
 	ctl->cmds = cmds;
 	ctl->ctx = ctx;
 	ctl->path = strdup(path);
-	ret = ctl->path ? make_address(&un, path) : -ENOMEM;
+	ret = ctl->path ? memx_unix_address(&un, path) : -ENOMEM;
 	if (!ret)
 		ret = take_path(&un);
 	if (ret)
@@ -412,7 +403,7 @@ json_t *memx_ctl_call(const char *path, json_t *request, int timeout_ms, char er
 	struct sockaddr_un un;
 	json_t *reply = NULL;
 	size_t len = 0;
-	int fd = -1, ret = make_address(&un, path);
+	int fd = -1, ret = memx_unix_address(&un, path);
 
 	if (!ret) {
 		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

@@ -106,6 +106,16 @@ void memx_addr_from_sockaddr(struct memx_addr *addr, const struct sockaddr_stora
 	}
 }
 
+int memx_unix_address(struct sockaddr_un *un, const char *path)
+{
+	memset(un, 0, sizeof(*un));
+	un->sun_family = AF_UNIX;
+	if (strlen(path) >= sizeof(un->sun_path))
+		return -ENAMETOOLONG;
+	memcpy(un->sun_path, path, strlen(path));
+	return 0;
+}
+
 int memx_net_listen(const struct memx_addr *addr)
 {
 	const int one = 1, zero = 0;

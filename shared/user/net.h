@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 
 #include "memx/codec.h"
 #include "user/loop.h"
@@ -38,6 +39,8 @@ const char *memx_addr_format(char text[MEMX_ADDR_TEXT], const struct memx_addr *
 #define memx_addr_text(addr) memx_addr_format((char [MEMX_ADDR_TEXT]) { 0 }, addr)
 void memx_addr_from_sockaddr(struct memx_addr *addr, const struct sockaddr_storage *sa, socklen_t len);
 
+/* The address of a socket in the file system; -ENAMETOOLONG where @path does not fit. */
+int memx_unix_address(struct sockaddr_un *un, const char *path);
 /* A listening socket, nonblocking, or -errno. Port 0: the kernel chooses; see memx_net_local(). */
 int memx_net_listen(const struct memx_addr *addr);
 /* The local port of a socket, or 0. */

@@ -18,6 +18,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "user/net.h"
 #include "user/shm.h"
 
 enum { PAGE = 4096 };
@@ -155,20 +156,10 @@ void memx_shm_lane_free(struct memx_shm_lane *lane)
 	*lane = (struct memx_shm_lane){ .memfd = -1, .to_relay = -1, .to_guest = -1 };
 }
 
-static int unix_address(struct sockaddr_un *un, const char *path)
-{
-	memset(un, 0, sizeof(*un));
-	un->sun_family = AF_UNIX;
-	if (strlen(path) >= sizeof(un->sun_path))
-		return -ENAMETOOLONG;
-	memcpy(un->sun_path, path, strlen(path));
-	return 0;
-}
-
 int memx_shm_connect(const char *path)
 {
 	struct sockaddr_un un;
-	int fd, ret = unix_address(&un, path);
+	int fd, ret = memx_unix_address(&un, path);
 
 	if (ret)
 		return ret;
@@ -240,7 +231,7 @@ int memx_shm_listen(const char *path)
 	struct sockaddr_un un;
 	struct stat st;
 	mode_t mask;
-	int fd, ret = unix_address(&un, path);
+	int fd, ret = memx_unix_address(&un, path);
 
 	if (ret)
 		return ret;

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
@@ -23,34 +22,16 @@ BIN = os.environ.get("MEMX_BIN", os.path.join(TOP, "build", "bin"))
 SLOW = 4 if os.environ.get("MEMX_VARIANT", "opt") != "opt" else 1
 PATIENCE = 60 * SLOW
 
+sys.path.insert(0, os.path.join(TOP, "tools", "setup"))
+import memx_tests                                           # noqa: E402
+from memx_tests import Failed, check, equal                 # noqa: E402,F401 - for those who import from here
+
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Failed(Exception):
-    """A test's expectation did not hold."""
-
-
-def check(condition, text):
-    if not condition:
-        raise Failed(text)
-
-
-def equal(seen, wanted, what):
-    if seen != wanted:
-        raise Failed(f"{what}: {seen!r}, wanted {wanted!r}")
-
-
 def until(ask, what, seconds=None):
-    """Waits until ask() returns something true, and returns that."""
-    end = time.monotonic() + (seconds or PATIENCE)
-    while True:
-        answer = ask()
-        if answer:
-            return answer
-        if time.monotonic() > end:
-            raise Failed(f"{what}: did not come within {seconds or PATIENCE} s")
-        time.sleep(0.02)
+    return memx_tests.until(ask, what, seconds or PATIENCE)
 
 
 # ---- processes ----
@@ -314,25 +295,7 @@ def test(function):
 
 
 def main():
-    chosen = [f for f in TESTS if not sys.argv[1:] or any(word in f.__name__ for word in sys.argv[1:])]
-    print(f"1..{len(chosen)}", flush=True)
-    bad = 0
-    for number, function in enumerate(chosen, 1):
-        name = (function.__doc__ or function.__name__).strip().splitlines()[0].rstrip(".")
-        begun = time.monotonic()
-        try:
-            function()
-        except Exception as problem:  # a test that breaks in any way has failed
-            bad += 1
-            if not isinstance(problem, Failed):
-                traceback.print_exc()
-            for line in str(problem).splitlines():
-                print(f"# {line}")
-            print(f"not ok {number} - {name}", flush=True)
-        else:
-            print(f"ok {number} - {name}", flush=True)
-        print(f"{name}: {time.monotonic() - begun:.1f} s", file=sys.stderr)
-    return 1 if bad else 0
+    return memx_tests.run(TESTS)
 
 
 def seed():
