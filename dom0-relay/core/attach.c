@@ -199,7 +199,7 @@ static u32 not_its_own(const struct session *s, const struct session *old)
 void attach_begin(struct core_link *link)
 {
 	struct relay_core *core = link->core;
-	struct session *s = link->session, *old = session_find(core, s->vm, s->id);
+	struct session *s = link->session, *old = session_find_of(core, s->vm, s->id, s->domid);
 	u32 refusal = not_its_own(s, old);
 
 	link->state = LINK_ATTACHING;
@@ -221,10 +221,11 @@ void attach_begin(struct core_link *link)
 			      "at a higher epoch" : "with a lineage that it does not present now");
 		return;
 	}
-	if (old && old->domid == s->domid) {
+	if (old) {
 		s->granted_epoch = old->granted_epoch;
 		s->granted_lineage = old->granted_lineage;
 	}
+	/* That of another domain stays until this one is granted: where it is refused as a copy, the other one is the owner. */
 	if (old)
 		session_destroy(old);
 	list_add_tail(&s->in_core, &core->sessions);
@@ -475,10 +476,15 @@ static void step_fence(struct session *s)
 {
 	struct admission a;
 	const struct replica *unknown;
-	u32 granted;
+	u32 granted, disowned = session_disowned(s);
 
 	if (s->attach_pending)
 		return;
+	if (disowned) {
+		attach_refuse(s->link, disowned, "the donors say %s", disowned == MEMX_S_SUPERSEDED ?
+			      "that another copy of this guest owns the session" : "that the session is fenced at a newer epoch");
+		return;
+	}
 	unknown = unknown_donor(s);
 	if (unknown) {
 		attach_refuse(s->link, MEMX_S_NODONOR, "donor %s, which the map needs, is not among the configured donors that "
@@ -520,6 +526,7 @@ static void grant(struct session *s)
 	};
 	u32 i;
 
+	session_take_over(s);
 	s->state = SESSION_ATTACHED;
 	s->granted_epoch = s->epoch;
 	s->granted_lineage = s->lineage[0];

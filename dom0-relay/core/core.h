@@ -274,6 +274,7 @@ void core_donor_down(struct core_donor *donor, const char *reason, u64 now);
 	X(violations,		"links closed because the guest broke the protocol")		\
 	X(overdrafts,		"violations that were an overdraft of credits")			\
 	X(donor_violations,	"donor connections closed because the donor broke the protocol")	\
+	X(disowned,		"times that a donor said of an attached session that somebody else owns it")	\
 	X(donor_losses,		"connections to donors lost or given up")			\
 	X(donor_new_instances,	"donors that came back with their memory gone")			\
 	X(lags,			"turns in which the loop was late and nobody was judged")	\

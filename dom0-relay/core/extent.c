@@ -191,7 +191,8 @@ static bool needs_change(const struct extent *x)
 
 		if (replica_gone(r))
 			return true;
-		if (replica_takes_writes(r) && replica_away(s, r) && (writes || !r->donor || r->donor->dead))
+		if (replica_takes_writes(r) && replica_away(s, r) &&
+		    (writes || !r->donor || r->donor->dead || s->sd[r->donor->index].state == SD_REFUSED))
 			return true;
 	}
 	return false;

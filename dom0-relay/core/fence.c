@@ -7,7 +7,7 @@
  *	LISTING	  what the donor holds is compared with the map of the guest: a replica that is not there, or is older than
  *		  the record, is bad; a newer one means that a relay before us died between PLACE and RECORD
  *	READY	  requests of this epoch may go there
- *	REFUSED	  the donor does not want the session; asked again with its next connection
+ *	REFUSED	  the donor does not want the session, or says that it is somebody else's; asked again with its next connection
  *
  * A new connection begins at NONE. The same for sessions that are being freed, except that DETACH follows the fence.
  */
@@ -24,6 +24,15 @@ static void counted_end(struct session *s, struct sdonor *sd)
 	session_step(s);
 }
 
+void fence_set_aside(struct session *s, struct core_donor *d, u32 status)
+{
+	struct sdonor *sd = &s->sd[d->index];
+
+	sd->state = SD_REFUSED;
+	sd->status = (u8)status;
+	counted_end(s, sd);
+}
+
 static void detached(struct session *s, struct core_donor *d)
 {
 	s->sd[d->index].detached = true;
@@ -33,11 +42,8 @@ static void detached(struct session *s, struct core_donor *d)
 
 static void fence_refused(struct session *s, struct core_donor *d, u32 status)
 {
-	struct sdonor *sd = &s->sd[d->index];
-
-	sd->state = SD_REFUSED;
-	sd->status = (u8)status;
 	if (s->state == SESSION_FREEING) {
+		s->sd[d->index].state = SD_REFUSED;
 		if (status == MEMX_S_UNKNOWN || status == MEMX_S_FENCED || status == MEMX_S_SUPERSEDED)
 			detached(s, d);		/* not known there, or not ours any more */
 		return;				/* anything else: asked again a moment later */
@@ -48,7 +54,7 @@ static void fence_refused(struct session *s, struct core_donor *d, u32 status)
 	}
 	core_say(s->core, CORE_LOG_WARN, "fence-refused", "guest=%s donor=%s status=%s", s->name, d->name,
 		 status_word(status));
-	counted_end(s, sd);
+	fence_set_aside(s, d, status);
 }
 
 static int fence_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)

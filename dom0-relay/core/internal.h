@@ -367,7 +367,10 @@ struct session {
 	u32 max_cap[CORE_MAX_DONORS];	/* admission: lowered by refusals of RESERVE */
 };
 
-struct session *session_find(struct relay_core *core, const u8 vm[16], const u8 id[16]);
+struct session *session_find_of(struct relay_core *core, const u8 vm[16], const u8 id[16], u32 domid);
+void session_take_over(struct session *s);
+u32 session_disowned(const struct session *s);
+bool session_confirmed(const struct session *s);
 struct session *session_new(struct core_link *link, const struct memx_attach *a, u64 epoch, u32 slots, u8 order);
 void session_halt(struct session *s);		/* lets go of link, extents and requests */
 void session_destroy(struct session *s);
@@ -381,6 +384,7 @@ void session_review_all(struct session *s);
 void session_conditions(const struct session *s, u32 *placed, u32 *degraded, u32 *waiting);
 
 void fence_open(struct session *s, struct core_donor *d);
+void fence_set_aside(struct session *s, struct core_donor *d, u32 status);
 void fence_ready(struct session *s, struct core_donor *d);
 void fence_retain(struct session *s, struct core_donor *d);
 void fence_donor_down(struct session *s, struct core_donor *d);

@@ -13,17 +13,35 @@
  */
 #include "internal.h"
 
-struct session *session_find(struct relay_core *core, const u8 vm[16], const u8 id[16])
+/* The one that this very domain attached before. */
+struct session *session_find_of(struct relay_core *core, const u8 vm[16], const u8 id[16], u32 domid)
 {
 	struct list *pos;
 
 	list_for_each(pos, &core->sessions) {
 		struct session *s = list_entry(pos, struct session, in_core);
 
-		if (!memcmp(s->vm, vm, 16) && !memcmp(s->id, id, 16))
+		if (!memcmp(s->vm, vm, 16) && !memcmp(s->id, id, 16) && s->domid == domid)
 			return s;
 	}
 	return NULL;
+}
+
+/* It is granted: whoever had it before, a domain that is gone or a copy of this one, has it no more. */
+void session_take_over(struct session *s)
+{
+	struct list *pos, *tmp;
+
+	list_for_each_safe(pos, tmp, &s->core->sessions) {
+		struct session *old = list_entry(pos, struct session, in_core);
+
+		if (old == s || memcmp(old->vm, s->vm, 16) || memcmp(old->id, s->id, 16))
+			continue;
+		if (old->link)
+			link_fail(old->link, "another domain attached its session");
+		else
+			session_destroy(old);
+	}
 }
 
 /* A session as the guest of @link describes it. It is not in the core's list yet: attach_map() puts it there. */
@@ -172,21 +190,78 @@ void session_review_all(struct session *s)
 			extent_review(&s->extent[i]);
 }
 
+/*
+ * Do the donors say that the session is somebody else's? FENCED, SUPERSEDED, or OK: no.
+ *
+ * The word of one is not enough where others can be heard: its lie would end the guest's use of all its pages. Whoever really
+ * took the session over has fenced every donor that it could reach, so the truth is told by two of them, or there is only one.
+ * Against the others' confirmation a single donor is set aside like one that is away: nothing is read, written or freed there, and
+ * whatever is done elsewhere every donor judges for itself.
+ */
+u32 session_disowned(const struct session *s)
+{
+	u32 i, fenced = 0, superseded = 0, others = 0;
+
+	for (i = 0; i < CORE_MAX_DONORS; i++) {
+		const struct core_donor *d = s->core->donor[i];
+		const struct sdonor *sd = &s->sd[i];
+
+		if (!d || d->duplicate)
+			continue;
+		if (sd->state == SD_REFUSED && sd->status == MEMX_S_FENCED)
+			fenced++;
+		else if (sd->state == SD_REFUSED && sd->status == MEMX_S_SUPERSEDED)
+			superseded++;
+		else if (sd->state != SD_REFUSED)
+			others++;	/* confirmed it, or was not heard yet */
+	}
+	if (superseded > 1 || (superseded && !others && !fenced))
+		return MEMX_S_SUPERSEDED;
+	return fenced + superseded > 1 || (fenced && !others) ? MEMX_S_FENCED : MEMX_S_OK;
+}
+
+/* Has any donor confirmed the fence of this epoch? */
+bool session_confirmed(const struct session *s)
+{
+	u32 i;
+
+	for (i = 0; i < CORE_MAX_DONORS; i++)
+		if (s->core->donor[i] && s->sd[i].state >= SD_FENCING && s->sd[i].state <= SD_READY)
+			return true;
+	return false;
+}
+
+/* Is it true? Whoever confirmed the fence before is asked to confirm it again. */
+static void second_opinion(struct session *s)
+{
+	u32 i;
+
+	for (i = 0; i < CORE_MAX_DONORS; i++)
+		if (s->core->donor[i] && donor_ok(s->core->donor[i]) && s->sd[i].state == SD_READY)
+			fence_open(s, s->core->donor[i]);
+}
+
 /* A donor says that somebody with a newer epoch, or another copy of this guest, owns the session. */
 void session_fenced(struct session *s, struct core_donor *d, u32 status)
 {
 	struct relay_core *core = s->core;
+	bool said = s->sd[d->index].state == SD_REFUSED && s->sd[d->index].status == status;
 
+	fence_set_aside(s, d, status);
+	if (said)
+		return;
+	core->count.disowned++;
 	core_say(core, CORE_LOG_WARN, "session-fenced", "guest=%s session=%s epoch=%llu donor=%s status=%s donor_epoch=%llu",
 		 s->name, hexid(s->id).s, (unsigned long long)s->epoch, d->name, status_word(status),
 		 (unsigned long long)s->sd[d->index].fence_epoch);
-	if (!s->link)
-		return;
-	if (s->state == SESSION_ATTACHING)
-		attach_refuse(s->link, status, "donor %s says %s", d->name, status == MEMX_S_SUPERSEDED ?
-			      "that another copy of this guest owns the session" : "that the session is fenced at a newer epoch");
-	else
+	if (s->state != SESSION_ATTACHED || !s->link)
+		return;			/* an attach waits for the others' answers */
+	if (session_disowned(s) || !session_confirmed(s)) {
 		link_fail(s->link, "donor %s says %s: the session is attached elsewhere", d->name, status_word(status));
+		return;
+	}
+	second_opinion(s);
+	session_review_all(s);
 }
 
 /* ---- freeing --------------------------------------------------------------------------------------------------------------- */
@@ -306,20 +381,32 @@ int core_session_free(struct relay_core *core, const u8 vm[16], const u8 session
 {
 	struct session *s;
 
+	struct list *pos;
+	bool found = false, attached = false;
+
 	core_enter(core, now);
-	s = session_find(core, vm, session);
-	if (!s)
-		return -ENOENT;
-	if (s->link) {
-		if (!force)
-			return -EBUSY;
-		link_fail(s->link, "its session is freed by an admin");
-		core_settle(core);
-		s = session_find(core, vm, session);
+	list_for_each(pos, &core->sessions) {		/* as many as there are domains that attached it */
+		s = list_entry(pos, struct session, in_core);
+		if (memcmp(s->vm, vm, 16) || memcmp(s->id, session, 16))
+			continue;
+		found = true;
+		attached |= s->link && s->state != SESSION_FREEING;
+		if (s->link && force)
+			link_fail(s->link, "its session is freed by an admin");
 	}
-	if (s && s->state != SESSION_FREEING) {
+	if (!found)
+		return -ENOENT;
+	if (attached && !force)
+		return -EBUSY;
+	core_settle(core);
+again:
+	list_for_each(pos, &core->sessions) {
+		s = list_entry(pos, struct session, in_core);
+		if (memcmp(s->vm, vm, 16) || memcmp(s->id, session, 16) || s->state == SESSION_FREEING)
+			continue;
 		core->count.sessions_freed++;
 		session_free_start(s);
+		goto again;
 	}
 	core_settle(core);
 	return 0;

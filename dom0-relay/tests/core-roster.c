@@ -173,6 +173,128 @@ static void a_duplicate_takes_over(void **state)
 	w->donor[0].srv = own;
 }
 
+/* ---- whose session it is --------------------------------------------------------------------------------------------------------- */
+
+static u16 disowned_op;
+static u32 disowned_status;
+
+static bool disowns(struct wdonor *d, struct frame *f)
+{
+	(void)d;
+	if ((memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) != disowned_op)
+		return true;
+	f->hdr.status = memx_put_le32(disowned_status);
+	if (disowned_op != MEMX_OP_FENCE) {
+		f->len = 0;
+		f->hdr.len = 0;
+	}
+	return true;
+}
+
+static u32 degraded(void)
+{
+	struct core_status st;
+
+	core_status(w->core, &st);
+	return (u32)st.extents_degraded;
+}
+
+/* One donor says of the session that it is another's, at the attach or in the middle: the others know better. */
+static void one_donors_word_is_not_enough(void **state)
+{
+	static const u16 ops[] = { MEMX_OP_FENCE, MEMX_OP_STORE, MEMX_OP_FETCH };
+	u32 i, slot;
+
+	(void)state;
+	for (i = 0; i < 6; i++) {
+		struct wdonor *liar;
+
+		cluster(3, 2);
+		for (slot = 0; slot < 256; slot += 32)
+			stored(slot, 32);
+		liar = holder(0, 0);
+		disowned_op = ops[i / 2];
+		disowned_status = i & 1 ? MEMX_S_SUPERSEDED : MEMX_S_FENCED;
+		liar->tamper = disowns;
+		if (disowned_op == MEMX_OP_FENCE)
+			assert_true(wguest_again(g));
+		for (slot = 0; slot < 256; slot += 32) {
+			struct wreq *s = wguest_store(g, slot, 1);
+
+			world_pass(w, 500);
+			assert_true(s->done && s->status == MEMX_S_OK);
+			fetched(slot, 32);
+		}
+		world_pass(w, 20000);
+		assert_true(g->attached && !g->closed);
+		assert_true(world_counters(w).disowned >= 1);
+		assert_int_equal(degraded(), 0);
+		assert_int_equal(world_counters(w).extents_lost, 0);
+		if (i < 5)
+			world_free(w);
+	}
+}
+
+/* The only one that can be heard, although there are others: the guest asks again, and does not give up for it. */
+static void the_only_voice(void **state)
+{
+	(void)state;
+	cluster(2, 2);
+	stored(0, 32);
+	w->donor[1].there = false;
+	wdonor_drop(&w->donor[1]);
+	world_pass(w, 100);
+	disowned_op = MEMX_OP_FENCE;
+	disowned_status = MEMX_S_SUPERSEDED;
+	w->donor[0].tamper = disowns;
+	wguest_hang_up(g);
+	wguest_offer(g);
+	world_settle(w);
+	wguest_attach(g);
+	world_pass(w, 2000);
+	assert_false(g->attached);
+	assert_int_equal(g->attach_status, MEMX_S_AGAIN);
+	w->donor[1].there = true;
+	world_pass(w, 200);
+	wguest_attach(g);
+	world_pass(w, 2000);
+	assert_true(g->attached);
+	fetched(0, 32);
+	world_free(w);
+
+	cluster(1, 1);			/* where there is no other, its word is all there is */
+	stored(0, 32);
+	w->donor[0].tamper = disowns;
+	assert_false(wguest_again(g));
+	assert_int_equal(g->attach_status, MEMX_S_SUPERSEDED);
+}
+
+/* A copy of a guest is refused; when the original ends, what it had is freed. */
+static void a_refused_copy_leaves_the_original(void **state)
+{
+	struct wguest *copy;
+
+	(void)state;
+	cluster(2, 2);
+	stored(0, 32);
+	wguest_hang_up(g);
+	copy = wguest_new(w, 256, 2);
+	memcpy(copy->conf.vm, g->conf.vm, sizeof(g->conf.vm));
+	memcpy(copy->session, g->session, sizeof(g->session));
+	copy->epoch = g->epoch + 7;
+	copy->lineage[0] = 4711;
+	assert_false(wguest_start(copy));
+	assert_int_equal(copy->attach_status, MEMX_S_SUPERSEDED);
+	wguest_hang_up(copy);
+	core_guest_gone(w->core, copy->conf.vm, copy->conf.domid, false, w->now);
+	world_pass(w, 500);
+	assert_true(wdonor_pages(&w->donor[0]));
+	core_guest_gone(w->core, g->conf.vm, g->conf.domid, false, w->now);
+	world_pass(w, 500);
+	assert_int_equal(totals(&w->donor[0]).sessions, 0);
+	assert_int_equal(totals(&w->donor[1]).sessions, 0);
+}
+
 /* ---- what is given back ------------------------------------------------------------------------------------------------------ */
 
 /* The frames of @op on their way to @d never arrive, because its connection breaks. True: there was one. */
@@ -364,6 +486,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		rule(a_confirmation_stays_with_its_donor), rule(swapped_one_after_the_other), rule(a_duplicate_takes_over),
 		rule(a_lost_free_is_repeated), rule(a_removed_donor_keeps_nothing), rule(removed_and_added_again),
+		rule(one_donors_word_is_not_enough), rule(the_only_voice), rule(a_refused_copy_leaves_the_original),
 		rule(kept_for_who_is_away), rule(freed_all_at_once), rule(freeing_is_repeated),
 	};
 

@@ -136,18 +136,21 @@ static bool none_in_flight_needs(struct world *w, const struct wdonor *lost)
 	return true;
 }
 
-/*
- * A donor that lies about everything but who owns a session: that one word of it would be believed, and ends the guest's use of
- * the session by design.
- */
+/* A donor that lies about everything, now and then. That a session is somebody else's it says of a fence or of anything else. */
 static bool lie(struct wdonor *d, struct frame *f)
 {
 	u16 op = memx_le16(f->hdr.op) & (u16)~MEMX_OP_REPLY;
 	u32 dice = (u32)(world_random(d->w) % 100);
 
-	if (op == MEMX_OP_FENCE || dice >= 10)
+	if (dice >= 10)
 		return true;
-	if (dice < 7 && f->len)
+	if (op == MEMX_OP_FENCE || (dice == 9 && world_random(d->w) % 4 == 0)) {
+		f->hdr.status = memx_put_le32(dice & 1 ? MEMX_S_SUPERSEDED : MEMX_S_FENCED);
+		if (op != MEMX_OP_FENCE) {
+			f->len = 0;
+			f->hdr.len = 0;
+		}
+	} else if (dice < 7 && f->len)
 		f->body[world_random(d->w) % f->len] ^= (u8)(1 << world_random(d->w) % 8);
 	else if (dice == 7)
 		f->hdr.tag = memx_put_le64(memx_le64(f->hdr.tag) ^ 1ULL << world_random(d->w) % 40);
@@ -240,6 +243,10 @@ static void guest_acts(struct world *w, struct wguest *g)
 {
 	u32 slot, count = 1 + die(w, 6);
 
+	if (g->attach_status == MEMX_S_SUPERSEDED) {
+		fprintf(stderr, "seed %llu: a guest without a copy gives up\n", (unsigned long long)w->seed);
+		abort();
+	}
 	if (!g->alive) {
 		wguest_offer(g);
 		return;
