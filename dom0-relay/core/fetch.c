@@ -7,7 +7,8 @@
  * stale ones, where a matching version makes the page good. Nothing is believed because of who sent it.
  *
  * A late answer (later than mean + 4 deviations of that donor) lets the next replica be asked beside the first: whoever brings a
- * page first wins. Hedges have a budget per donor, five in a hundred, so that a slow cluster is not made slower by them.
+ * page first wins. Hedges have a budget per donor, five in a hundred, so that a slow cluster is not made slower by them; only what
+ * is as late as a donor's silence would be is asked elsewhere at any price.
  *
  * Where no replica is left to ask, but a live one is merely away, the request waits in its extent until that one is back or the
  * record has changed. Otherwise each page that nobody had gets the status that says most about why.
@@ -419,6 +420,7 @@ void fetch_tick(struct relay_core *core)
 	list_for_each_safe(pos, tmp, &core->fetching) {
 		struct greq *req = list_entry(pos, struct greq, in_fetching);
 		struct core_donor *d;
+		u64 overdue;
 
 		if (req->hedged || !req->out)
 			continue;
@@ -427,9 +429,15 @@ void fetch_tick(struct relay_core *core)
 			continue;
 		}
 		d = quickest(req, MEMX_R_LIVE);
-		if (!d || d->hedge_budget < HEDGE_COST)
+		if (!d)
 			continue;
-		d->hedge_budget -= HEDGE_COST;
+		/* Half the time after which its donor would be dropped for silence: it need not be silent to others. */
+		overdue = req->hedge_at + core->cfg.donor_timeout_ns / 2;
+		if (core->now < overdue && d->hedge_budget < HEDGE_COST) {
+			core_want_tick(core, overdue);
+			continue;
+		}
+		d->hedge_budget -= d->hedge_budget < HEDGE_COST ? d->hedge_budget : HEDGE_COST;
 		if (fetch_ask(req, d, true)) {
 			req->hedged = true;
 			core->count.hedges++;

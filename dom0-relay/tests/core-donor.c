@@ -276,6 +276,31 @@ static void fetch_is_hedged(void **state)
 	assert_int_equal(world_counters(w).donor_losses, 0);
 }
 
+static bool never_answers_fetches(struct wdonor *d, struct frame *f)
+{
+	(void)d;
+	return (memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) != MEMX_OP_FETCH;
+}
+
+/* A donor keeps every answer to a fetch to itself, and answers all else: no page that another one has is waited for for long. */
+static void no_fetch_waits_for_one_donor(void **state)
+{
+	struct wreq *f[40];
+	u32 i;
+
+	(void)state;
+	cluster(2, 2);
+	stored(0, 32);
+	holder(0, 0)->tamper = never_answers_fetches;
+	for (i = 0; i < 40; i++) {	/* more than the budget of hedges */
+		f[i] = wguest_fetch(g, i % 32, 1);
+		assert_non_null(f[i]);
+	}
+	world_pass(w, 900);
+	for (i = 0; i < 40; i++)
+		assert_true(f[i]->done && f[i]->status == MEMX_S_OK);
+}
+
 /* Nobody is judged while the relay's own loop lagged. */
 static void lag_judges_nobody(void **state)
 {
@@ -872,7 +897,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		rule(no_store_before_its_record), rule(nothing_freed_before_its_record), rule(acknowledged_only_by_all),
 		rule(one_copy_waits), rule(two_copies_go_on), rule(last_live_is_never_dropped), rule(late_bytes_change_nothing),
-		rule(fetch_is_hedged), rule(lag_judges_nobody), rule(new_instance_is_not_trusted),
+		rule(fetch_is_hedged), rule(no_fetch_waits_for_one_donor), rule(lag_judges_nobody), rule(new_instance_is_not_trusted),
 		rule(a_confirmation_dies_with_the_memory),
 		rule(one_after_the_other),
 		rule(repair_respects_versions), rule(all_copies_lost), rule(a_bad_copy_is_not_believed),

@@ -289,7 +289,7 @@ static void heal(struct world *w, bool odd_ends)
 		if (odd_ends)
 			w->donor[i].tamper = NULL;
 	}
-	for (turn = 0; turn < 800; turn++) {
+	for (turn = 0; turn < 1600; turn++) {	/* an answer that a liar keeps to itself is waited for four times as long as silence */
 		for (i = 0; i < w->guests; i++) {
 			struct wguest *g = &w->guest[i];
 
