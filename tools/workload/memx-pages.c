@@ -14,19 +14,14 @@
  */
 #include <errno.h>
 #include <getopt.h>
-#include <inttypes.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, WORDS = PAGE / 8 };
+#include "pages.h"
 
 struct job {
 	size_t pages;		/* per process */
@@ -51,69 +46,6 @@ static void on_signal(int sig)
 {
 	(void)sig;
 	stop = 1;
-}
-
-static uint64_t mix(uint64_t x)
-{
-	x += 0x9e3779b97f4a7c15ULL;
-	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-	x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-	return x ^ (x >> 31);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
-}
-
-/* What word @w of the page is: step 0 makes pages of one repeated word, base 0 with it makes zeros. */
-static void pattern(uint64_t seed, size_t page, uint32_t version, uint64_t *base, uint64_t *step)
-{
-	*base = mix(seed ^ mix(((uint64_t)page << 32) | version));
-	*step = 0x9e3779b97f4a7c15ULL;
-	if (page % 16 == 15)
-		*step = 0;
-	if (page % 32 == 31 && version % 2)
-		*base = 0;
-}
-
-static void page_write(uint64_t *p, uint64_t seed, size_t page, uint32_t version)
-{
-	uint64_t base, step;
-	unsigned int w;
-
-	pattern(seed, page, version, &base, &step);
-	for (w = 0; w < WORDS; w++)
-		p[w] = base + w * step;
-}
-
-static bool page_verify(const uint64_t *p, uint64_t seed, size_t page, uint32_t version, unsigned int proc)
-{
-	uint64_t base, step;
-	unsigned int w;
-	uint32_t v;
-
-	pattern(seed, page, version, &base, &step);
-	for (w = 0; w < WORDS; w++)
-		if (p[w] != base + w * step)
-			break;
-	if (w == WORDS)
-		return true;
-	for (v = version; v-- > 0 && version - v < 1000;) {
-		uint64_t b, s;
-
-		pattern(seed, page, v, &b, &s);
-		if (p[0] == b && p[1] == b + s) {
-			printf("WRONG: process %u page %zu: version %u, expected %u (an old page came back)\n", proc, page, v, version);
-			return false;
-		}
-	}
-	printf("WRONG: process %u page %zu version %u: word %u is %016" PRIx64 ", expected %016" PRIx64 "\n",
-	       proc, page, version, w, p[w], base + w * step);
-	return false;
 }
 
 static void account(struct figures *f, uint64_t ns, bool good, bool wrote)
