@@ -53,6 +53,8 @@ def add_up_options(cmd):
                      help="added to the guests' kernel command line")
     cmd.add_argument("--module-args", default="", metavar="WORDS",
                      help="parameters for memx_swap in the guests")
+    cmd.add_argument("--module", default="", metavar="FILE",
+                     help="loaded as memx_swap.ko in the guests (build/module/KERNEL/memx_swap.ko)")
     cmd.add_argument("--swap", type=natural, default=512, metavar="MIB",
                      help="swap of each guest; 0: Xen and guests only, nothing of MemX (512)")
     cmd.add_argument("--donors", type=natural, default=None, metavar="N",
@@ -61,8 +63,8 @@ def add_up_options(cmd):
                      help="memory that each donor gives (enough for all the swap)")
     cmd.add_argument("--replicas", type=positive, default=None, metavar="R",
                      help="copies of each page (2 where there are two donors, else 1)")
-    cmd.add_argument("--kernel", choices=images.KERNELS, default="6.1",
-                     help="the guests' Debian kernel (6.1)")
+    cmd.add_argument("--kernel", choices=images.KERNELS + ("debug",), default="6.1",
+                     help="the guests' Debian kernel (6.1), or one with many detectors")
     cmd.add_argument("--timeout", type=positive, default=600, metavar="S",
                      help="for all to be up (600)")
 
@@ -122,13 +124,15 @@ def spec_of(args):
         raise TestbedError("kernel 7.3 does not boot as PVH on the emulated CPU; use pv")
     if args.guests > 64:
         raise TestbedError("at most 64 guests")
+    kernel = f"debug-{args.guest_type}" if args.kernel == "debug" else args.kernel
     # Every copy of every guest's swap on any one donor, and room to repair.
     memory = args.donor_mem or max(64, swap * max(1, args.guests) * 2)
     return Spec(name=args.name, hosts=args.hosts, guests=args.guests,
                 guest_type=args.guest_type, guest_mem=args.guest_mem,
                 guest_vcpus=args.guest_vcpus, guest_cmdline=args.guest_cmdline, swap=swap,
-                module_args=args.module_args, donors=count, donor_mem=memory, replicas=replicas, kernel=args.kernel,
-                timeout=args.timeout)
+                module=os.path.abspath(args.module) if args.module else configs.module(kernel),
+                module_args=args.module_args, donors=count, donor_mem=memory, replicas=replicas,
+                kernel=kernel, timeout=args.timeout)
 
 
 def build_images(kernel):
@@ -137,19 +141,19 @@ def build_images(kernel):
             "guest_kernel": images.kernel(kernel, say), "release": images.release(kernel)}
 
 
-def build_tree(kernel):
+def build_tree(spec):
     """Have this project's own programs, where somebody forgot to make them."""
-    if not configs.missing(kernel):
+    if not configs.missing(spec):
         return
     say("building what is missing: " + ", ".join(
-        os.path.relpath(path, store.TREE) for path in configs.missing(kernel)))
-    for target in (["all"], ["module", f"KVER={kernel}"]):
+        os.path.relpath(path, store.TREE) for path in configs.missing(spec)))
+    for target in (["all"], [f"module-{spec.kernel}"]):
         done = subprocess.run(["make", "-C", store.TREE, *target], check=False, stdout=2)
         if done.returncode:
             raise TestbedError(f"make {' '.join(target)} failed; the testbed needs its results, "
                                "or --swap 0")
-    if configs.missing(kernel):
-        raise TestbedError("the build did not make " + ", ".join(configs.missing(kernel)))
+    if configs.missing(spec):
+        raise TestbedError("the build did not make " + ", ".join(configs.missing(spec)))
 
 
 def claim(name):
@@ -186,7 +190,7 @@ def up(args):
     child = None
     try:
         if spec.swap:
-            build_tree(spec.kernel)
+            build_tree(spec)
         plan = {"spec": vars(spec), "images": build_images(spec.kernel)}
         with open(os.path.join(directory, "supervisor.log"), "ab") as log:
             child = subprocess.Popen(

@@ -25,10 +25,10 @@ def glue():
     return os.path.join(store.TREE, "guest", "udev", GLUE)
 
 
-def missing(kernel):
+def missing(spec):
     """What has to be built before a testbed with swap can start."""
     paths = [built("bin", name) for name in DOM0_PROGRAMS + ("memx-server",)]
-    return [path for path in paths + [module(kernel)] if not os.path.exists(path)]
+    return [path for path in paths + [spec.module] if not os.path.exists(path)]
 
 
 def server(donor, spec):
@@ -104,7 +104,7 @@ def guest_overlay(spec, release):
         return {}
     base = f"lib/modules/{release}"
     files = {
-        f"{base}/extra/memx_swap.ko": (_stripped(module(spec.kernel)), 0o644),
+        f"{base}/extra/memx_swap.ko": (_stripped(spec.module), 0o644),
         f"{base}/modules.dep": (b"extra/memx_swap.ko:\n", 0o644),
         f"usr/sbin/{GLUE}": _read(glue(), 0o755),
     }

@@ -13,6 +13,8 @@ from . import cpio, elf, store
 from .store import memx_debs
 
 KERNELS = ("6.1", "6.12", "7.3")
+# Kernels with detectors, which the project builds itself: tools/setup/debug-kernel.
+DEBUG_KERNELS = ("debug-pv", "debug-pvh")
 DOM0_KERNEL = r"^linux-image-6\.1\.[0-9].*-amd64$"
 
 # In Dom0: drivers of the emulated machine, Xen's back ends and devices, the
@@ -208,7 +210,19 @@ def kernel_packages(kver):
         f"-{kver}.", "-" + kver.replace(".", r"\.") + r"\."))]
 
 
+def debug_kernel(kver):
+    """The build directory of a kernel of the project's own, built where it is not there yet."""
+    program = os.path.join(store.TREE, "tools", "setup", "debug-kernel")
+    done = subprocess.run([program, kver.removeprefix("debug-")], check=False, text=True,
+                          stdout=subprocess.PIPE)
+    if done.returncode:
+        raise ImageError(f"no kernel {kver}")
+    return done.stdout.strip()
+
+
 def unpacked_kernel(kver):
+    if kver in DEBUG_KERNELS:
+        return os.path.join(debug_kernel(kver), "package")
     suite, packages = kernel_packages(kver)
     return unpack(suite, packages)
 

@@ -33,6 +33,7 @@ class Spec:
     donor_mem: int = 0
     replicas: int = 1
     kernel: str = "6.1"
+    module: str = ""        # path
     module_args: str = ""
     timeout: int = 600
 
