@@ -29,7 +29,11 @@ enum {
 	MEMX_TICK_MS		= 500,	/* pages that met an error are tried again so often */
 	MEMX_TRIM_MS		= 250,	/* so often the trimmer looks */
 	MEMX_TRIM_ITEMS		= 256,	/* discards under way */
+#ifdef MEMX_UNSAFE_RECLAIM
+	MEMX_IRQ_FRAMES		= 0,	/* see reclaim.h */
+#else
 	MEMX_IRQ_FRAMES		= 4,	/* frames that an interrupt handler reads before it leaves the rest to the thread */
+#endif
 	MEMX_REQUESTS		= 256,	/* per lane */
 };
 

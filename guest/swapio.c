@@ -10,9 +10,9 @@
 #include <linux/bvec.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
-#include <linux/sched/mm.h>
 #include <linux/uio.h>
 
+#include "reclaim.h"
 #include "session_int.h"
 #include "trace.h"
 
@@ -151,7 +151,7 @@ void memx_session_kick(void *ctx, unsigned int lane)
 	struct memx_session *s = ctx;
 
 	memx_session_count(s, MEMX_C_kicks, 1);
-	if (memx_lane_receive(&s->engine.lane[lane], MEMX_IRQ_FRAMES))
+	if (!MEMX_IRQ_FRAMES || memx_lane_receive(&s->engine.lane[lane], MEMX_IRQ_FRAMES))
 		engine_wake_lane(s, lane);
 }
 
@@ -159,15 +159,19 @@ int memx_lane_thread(void *arg)
 {
 	struct memx_lane_thread *t = arg;
 	struct memx_lane *l = &t->session->engine.lane[t->index];
-	unsigned int flags = memalloc_noreclaim_save();
+	unsigned int flags = memx_reclaim_enter();
+	bool more;
 
 	set_user_nice(current, MIN_NICE);
 	while (!kthread_should_stop()) {
 		wait_event_idle(t->wait, test_and_clear_bit(0, &t->due) || kthread_should_stop());
-		while (memx_lane_work(l))
+		do {
+			memx_unsafe_buffers();
+			more = memx_lane_work(l);
 			cond_resched();
+		} while (more);
 	}
-	memalloc_noreclaim_restore(flags);
+	memx_reclaim_leave(flags);
 	return 0;
 }
 

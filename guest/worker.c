@@ -9,8 +9,8 @@
 #include <linux/delay.h>
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
-#include <linux/sched/mm.h>
 
+#include "reclaim.h"
 #include "session_int.h"
 #include "trace.h"
 
@@ -206,9 +206,9 @@ static void renew(struct memx_session *s)
 		pr_warn_ratelimited("grants or event channels could not be renewed after the resume (%d); trying again\n", err);
 		return;
 	}
-	flags = memalloc_noreclaim_save();
+	flags = memx_reclaim_enter();
 	memx_link_withdraw(s->link);
-	memalloc_noreclaim_restore(flags);
+	memx_reclaim_leave(flags);
 	s->renew_due = false;
 	pr_info("resumed; offering the channel anew\n");
 }
@@ -220,7 +220,7 @@ static void renew(struct memx_session *s)
  */
 static void act(struct memx_session *s, u32 actions)
 {
-	unsigned int flags = memalloc_noreclaim_save();
+	unsigned int flags = memx_reclaim_enter();
 
 	if (actions & MEMX_ACT_WITHDRAW)
 		do_withdraw(s, !(actions & MEMX_ACT_DETACHED));
@@ -240,7 +240,7 @@ static void act(struct memx_session *s, u32 actions)
 		s->sending_begun = false;
 		s->sending_next = 0;
 	}
-	memalloc_noreclaim_restore(flags);
+	memx_reclaim_leave(flags);
 	if (actions & MEMX_ACT_SIZE && !do_size(s))
 		actions &= ~MEMX_ACT_GO;
 	if (actions & MEMX_ACT_GO)
@@ -336,9 +336,9 @@ int memx_worker(void *arg)
 		wait_event_idle_timeout(s->work_wait, test_and_clear_bit(0, &s->work_due) || kthread_should_stop(), timeout);
 	}
 	lanes_down(s);
-	flags = memalloc_noreclaim_save();
+	flags = memx_reclaim_enter();
 	if (s->started)
 		memx_link_withdraw(s->link);
-	memalloc_noreclaim_restore(flags);
+	memx_reclaim_leave(flags);
 	return 0;
 }
