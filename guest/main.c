@@ -18,6 +18,7 @@
 
 #include "memx-version.h"
 #include "module.h"
+#include "reclaim.h"
 
 enum {
 	DETACH_MS = 3000,	/* unloading: how long the relay has to free our pages at the donors */
@@ -111,8 +112,7 @@ static int __init memx_init(void)
 	}
 	memx_debugfs_create(session);
 
-	if (IS_ENABLED(MEMX_UNSAFE_RECLAIM))
-		pr_alert("a build for one test, in which a guest short of memory HANGS: unload it\n");
+	memx_unsafe_warn();
 	memx_session_start(session);
 	pr_info("version %s, %u store and %u fetch lanes, %zu KiB for rings and pools; waiting for a relay\n",
 		MEMX_VERSION, config.store_lanes, config.fetch_lanes,

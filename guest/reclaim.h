@@ -12,11 +12,17 @@
 #define MEMX_GUEST_RECLAIM_H
 
 #include <linux/gfp.h>
+#include <linux/printk.h>
 #include <linux/sched/mm.h>
 
 #ifdef MEMX_UNSAFE_RECLAIM
 
 enum { MEMX_UNSAFE_PAGES = 32 };	/* a request's worth */
+
+static inline void memx_unsafe_warn(void)
+{
+	pr_alert("a build for one test, in which a guest short of memory HANGS: unload it\n");
+}
 
 static inline unsigned int memx_reclaim_enter(void)
 {
@@ -40,6 +46,10 @@ static inline void memx_unsafe_buffers(void)
 }
 
 #else
+
+static inline void memx_unsafe_warn(void)
+{
+}
 
 static inline unsigned int memx_reclaim_enter(void)
 {
