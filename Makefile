@@ -9,6 +9,8 @@
 #   make check            every test; ends with "N passed, M failed"
 #   make check-unit       the tests that need no QEMU; the same last line
 #   make check-xen        the tests on real Xen in QEMU; the same last line
+#   make hogs             guests short of memory while donors fail, HOGS_SECONDS (600) for each kernel and size, HOGS_SEED (1)
+#   make check-debug-kernel  guests with lockdep, KASAN, kmemleak and fault injection; builds their kernels once
 #   make lint             compilers, sparse, checkpatch, clang-tidy, cppcheck, all as errors
 #   make bench            the benchmark of the data path, natively
 #   make faults           the fault campaign: make faults-native (FAULTS_N=1000 faults); FAULTS_SEED repeats one
@@ -49,6 +51,8 @@
 #   relay-server_TIMEOUT := 120
 #
 #   TESTS_XEN += swap-pv              the same (PROGS default to the opt variant), run by check-xen, XEN_JOBS at a time
+#
+#   TESTS_APART += swap-long          the same, run by a target of its own
 #
 #   FUZZERS += fuzz-wire              a libFuzzer program (clang), built by "make fuzzers", run for long by "make fuzz"
 #   fuzz-wire_CORPUS := dir           inputs that are kept: suite fuzz-wire-short runs them, then
@@ -229,7 +233,7 @@ endef
 
 $(foreach t,$(TESTS_C),$(foreach v,$(or $($(t)_VARIANTS),asan),$(eval $(call suite_rules,$(t),$(v),$($(v)_DIR)/test/$(t),120))))
 $(foreach t,$(TESTS_SCRIPT),$(foreach v,$(or $($(t)_VARIANTS),asan),$(eval $(call suite_rules,$(t),$(v),$($(t)_CMD),120))))
-$(foreach t,$(TESTS_XEN),$(foreach v,$(or $($(t)_VARIANTS),opt),$(eval $(call suite_rules,$(t),$(v),$($(t)_CMD),600))))
+$(foreach t,$(TESTS_XEN) $(TESTS_APART),$(foreach v,$(or $($(t)_VARIANTS),opt),$(eval $(call suite_rules,$(t),$(v),$($(t)_CMD),600))))
 
 UNIT_SUITES = $(foreach t,$(TESTS_C) $(TESTS_SCRIPT),$(call suite_names,$(t),asan))
 XEN_SUITES = $(foreach t,$(TESTS_XEN),$(call suite_names,$(t),opt))
@@ -265,6 +269,14 @@ check-xen: check-packages-xen
 	@$(MAKE) -k -j$(XEN_JOBS) suites-xen || :
 	@tools/setup/memx-tally $(RESULTS) $(XEN_SUITES)
 
+hogs: SUITES := $(HOGS_SUITES)
+check-debug-kernel: SUITES := $(DEBUG_SUITES)
+hogs check-debug-kernel: check-packages-xen
+	$(call clear,$(SUITES))
+	@$(MAKE) -k -j$(JOBS) libraries programs || :
+	@$(MAKE) -k -j1 $(SUITES:%=suite-%) || :
+	@tools/setup/memx-tally $(RESULTS) $(SUITES)
+
 check-packages-unit:
 	@tools/setup/packages build unit
 check-packages-xen:
@@ -272,9 +284,11 @@ check-packages-xen:
 
 # The guest module. Objects of each kernel stay below build/module/KVER, with links to the sources beside them.
 
-module: module-$(KVER)
+module: module-$(KVER)$(if $(filter 1,$(MEMX_UNSAFE_RECLAIM)),-unsafe-reclaim)
 modules: $(KVERS:%=module-%)
-$(KVERS:%=module-%): module-%:
+# For tests alone: against kernels with detectors, and with a rule switched off (guest/reclaim.h).
+TEST_MODULES := module-debug-pv module-debug-pvh $(KVERS:%=module-%-unsafe-reclaim)
+$(KVERS:%=module-%) $(TEST_MODULES): module-%:
 	+@tools/setup/build-module $*
 
 # What the static checkers read: each source with the flags of its first owner, and headers that are made.
@@ -332,6 +346,6 @@ clean:
 
 FORCE:
 .PHONY: all programs libraries tests suites-unit suites-xen check check-unit check-xen check-packages-unit check-packages-xen \
-	generated lint-sources module modules $(KVERS:%=module-%) lint demo bench faults faults-native fuzz fuzzers \
+	generated lint-sources module modules $(KVERS:%=module-%) $(TEST_MODULES) lint demo hogs check-debug-kernel bench faults faults-native fuzz fuzzers \
 	$(FUZZERS:%=fuzz-run-%) install install-dkms clean FORCE \
-	$(PROGRAMS) $(foreach t,$(TESTS_C) $(TESTS_SCRIPT) $(TESTS_XEN),suite-$(t))
+	$(PROGRAMS) $(foreach t,$(TESTS_C) $(TESTS_SCRIPT) $(TESTS_XEN) $(TESTS_APART),suite-$(t))

@@ -17,3 +17,35 @@ $(foreach k,pv-6.1 pv-6.12 pv-7.3 pvh-6.1 pvh-6.12,\
 	$(eval xen-$(k)_PROGS := memx-dom0-relay memx-server memxctl memx-pages)\
 	$(eval xen-$(k)_DEPS := module-$(lastword $(subst -, ,$(k))))\
 	$(eval xen-$(k)_TIMEOUT := 1500))
+
+# A guest short of memory while donors fail, and the same without what protects it: it has to hang there.
+HOGS_SECONDS ?= 600
+HOGS_SEED ?= 1
+TESTS_XEN += hogs-6.1
+TESTS_APART += hogs-control
+hogs-6.1_CMD := tools/xen-tests/test-hogs.py 6.1 128
+hogs-control_CMD := tools/xen-tests/test-hogs.py --control 6.1
+hogs-control_DEPS := module-6.1-unsafe-reclaim
+ifneq ($(XEN_ALL),)
+TESTS_XEN += hogs-6.12
+endif
+hogs-6.12_CMD := tools/xen-tests/test-hogs.py 6.12 256
+HOGS_SUITES := $(foreach k,6.1 6.12,$(foreach m,128 256,hogs-$(m)-$(k)))
+$(foreach k,6.1 6.12,\
+	$(eval hogs-$(k)_DEPS := module-$(k))\
+	$(foreach m,128 256,\
+		$(eval hogs-$(m)-$(k)_CMD := tools/xen-tests/test-hogs.py $(k) $(m) $(HOGS_SECONDS) $(HOGS_SEED))\
+		$(eval hogs-$(m)-$(k)_DEPS := module-$(k))))
+$(foreach s,$(HOGS_SUITES),$(eval $(s)_TIMEOUT := $(shell echo $$(($(HOGS_SECONDS) + 1800)))))
+$(foreach s,hogs-6.1 hogs-6.12 hogs-control,$(eval $(s)_TIMEOUT := 900))
+
+# The module under a kernel that looks for mistakes.
+DEBUG_SUITES := debug-pv
+$(foreach k,pv pvh,\
+	$(eval debug-$(k)_CMD := tools/xen-tests/test-debug.py $(k))\
+	$(eval debug-$(k)_DEPS := module-debug-$(k))\
+	$(eval debug-$(k)_TIMEOUT := 3600))
+
+TESTS_APART += $(HOGS_SUITES) $(DEBUG_SUITES)
+$(foreach s,$(HOGS_SUITES) hogs-6.1 hogs-6.12 hogs-control debug-pv debug-pvh,\
+	$(eval $(s)_PROGS := memx-dom0-relay memx-server memxctl memx-pages memx-hogs memx-failnth))
