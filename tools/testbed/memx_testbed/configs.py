@@ -38,14 +38,14 @@ def server(donor, spec):
             f"control = {donor.control}\nlock = try\n")
 
 
-def relay(spec, uuids, donors):
+def relay(spec, uuids, donors, address):
     """memx-dom0-relay's configuration; the same on every host, guests may move."""
     lines = ["[relay]", "control = /run/memx-relay/relay.sock", "xenstore = yes",
              "id_file = /var/lib/memx-relay/relay.id", f"replicas = {spec.replicas}",
              # Emulated, a whole host now and then stands still for longer than the default allows a donor.
              "donor_timeout = 3s"]
     for donor in donors:
-        lines += ["", f"[donor {donor.name}]", f"address = 10.0.2.2:{donor.port}"]
+        lines += ["", f"[donor {donor.name}]", f"address = {address}:{donor.port}"]
     for index, name in enumerate(spec.guest_names()):
         lines += ["", f"[guest {name}]", f"uuid = {uuids[index]}", f"quota = {spec.swap}M",
                   f"replicas = {spec.replicas}"]
@@ -75,15 +75,15 @@ def _read(path, mode):
     return store.read(os.path.realpath(path)), mode
 
 
-def dom0_overlay(spec, uuids, donors, base):
-    """{archive member: (content, mode)} of a Dom0, on top of the archive base.
+def dom0_overlay(spec, uuids, donors, address, base):
+    """{archive member: (content, mode)} of a Dom0, on top of the archive base, for donors at address.
 
     The programs were linked on this machine, so the libraries that the base
     image does not have come from here too.
     """
     if not spec.swap:
         return {}
-    files = {"etc/memx/relay.conf": (relay(spec, uuids, donors).encode(), 0o644)}
+    files = {"etc/memx/relay.conf": (relay(spec, uuids, donors, address).encode(), 0o644)}
     programs = [built("bin", name) for name in DOM0_PROGRAMS]
     for path in programs:
         files[f"usr/sbin/{os.path.basename(path)}"] = _read(path, 0o755)

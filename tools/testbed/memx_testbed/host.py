@@ -8,7 +8,7 @@ import os
 import subprocess
 import time
 
-from . import agent, cpio, procs, state, store
+from . import agent, cpio, procs, state, store, wire
 from .state import TestbedError
 
 DOM0_MEM = 448
@@ -19,12 +19,15 @@ SWAP_WAIT = 240         # seconds from a guest's start to its swap
 REFUSAL_WAIT = 15       # seconds for which a refusal may still turn into a yes
 MODULE_DIR = "/sys/devices/platform/memx"
 
-CPU = "max,-smap,-la57,-pku,+svm,+npt"
+# Without erms everybody copies and clears memory word by word, not byte by byte, which
+# is how the emulator carries rep movsb out.
+CPU = "max,-smap,-la57,-pku,-erms,+svm,+npt"
 # Lazy switching of the FPU between domains goes wrong under this emulation: SSE
 # registers of one domain turn up in another, and its programs die of it.
 XEN_OPTIONS = (f"dom0_mem={DOM0_MEM}M,max:{DOM0_MEM}M com1=115200 console=com1 loglvl=warning "
                "guest_loglvl=warning noreboot spec-ctrl=eager-fpu")
-DOM0_OPTIONS = "console=hvc0 rootfstype=ramfs panic=-1 mitigations=off quiet"
+DOM0_OPTIONS = ("console=hvc0 rootfstype=ramfs panic=-1 mitigations=off init_on_alloc=0 "
+                "quiet")
 
 
 def tail(text, lines=TAIL):
@@ -69,12 +72,13 @@ def add_files(out, files):
 class Host:
     """One emulated host."""
 
-    def __init__(self, spec, index, directory, images, overlays):
+    def __init__(self, spec, index, directory, images, overlays, way):
         self.spec = spec
         self.index = index
         self.name = f"host{index}"
         self.dir = directory
         self.images = images
+        self.wire = way                                 # to the donors; None: through QEMU
         self.dom0_files, self.guest_files = overlays    # member -> (content, mode)
         self.console = os.path.join(directory, f"{self.name}.console")
         self.initrd = os.path.join(directory, f"{self.name}.initrd")
@@ -106,7 +110,7 @@ class Host:
             f"hostfwd=tcp:127.0.0.1:{port}-{self.spec.guest_ip(index)}:4077"
             for index, port in enumerate(self.guest_ports)]
         memory = DOM0_MEM + XEN_MEM + self.spec.guests * (self.spec.guest_mem + GUEST_EXTRA)
-        return [
+        command = [
             "qemu-system-x86_64", "-accel", "tcg", "-cpu", CPU, "-m", str(memory), "-smp", "1",
             "-display", "none", "-nodefaults", "-no-user-config", "-no-reboot",
             "-serial", f"file:{self.console}",
@@ -116,6 +120,11 @@ class Host:
             "-netdev", "user,id=net0,ipv6=off," + ",".join(forwards),
             "-device", "virtio-net-pci,netdev=net0,romfile=",
         ]
+        if self.wire:
+            command += ["-netdev", "stream,id=net1,server=off,addr.type=fd,"
+                                   f"addr.str={self.wire.line.fileno()}",
+                        "-device", "virtio-net-pci,netdev=net1,romfile="]
+        return command
 
     def start(self):
         """Start QEMU; another try with other ports where somebody was quicker."""
@@ -123,11 +132,14 @@ class Host:
         log = os.path.join(self.dir, f"{self.name}.qemu.log")
         for _ in range(3):
             self.port, *self.guest_ports = state.free_ports(1 + self.spec.guests)
-            self.process = procs.spawn(self._command(), log)
+            self.process = procs.spawn(self._command(), log,
+                                       pass_fds=[self.wire.line.fileno()] if self.wire else [])
             # Where a port is taken QEMU ends before it emulates anything.
             try:
                 self.process.wait(0.3)
             except subprocess.TimeoutExpired:
+                if self.wire:
+                    self.wire.line.close()      # QEMU's alone: passt ends with it
                 return
             with open(log, "rb") as handle:
                 words = handle.read()

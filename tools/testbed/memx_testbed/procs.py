@@ -13,14 +13,14 @@ def _die_with_parent():
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def spawn(argv, log, cwd=None, env=None):
+def spawn(argv, log, cwd=None, env=None, pass_fds=()):
     """A child with its output appended to log, killed when this thread ends.
 
     In a session of its own, so that a Ctrl-C at the terminal does not reach it.
     """
     with open(log, "ab") as out:
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                                cwd=cwd, env=env, start_new_session=True,
+                                cwd=cwd, env=env, start_new_session=True, pass_fds=pass_fds,
                                 preexec_fn=_die_with_parent)
 
 

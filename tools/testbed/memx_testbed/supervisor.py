@@ -17,7 +17,7 @@ import sys
 import time
 import uuid
 
-from . import configs, donors, host, procs, state, store
+from . import configs, donors, host, procs, state, store, wire
 from .state import TestbedError
 
 
@@ -35,6 +35,7 @@ class Supervisor:
         self.dir = state.directory(self.spec.name)
         self.hosts = []
         self.donors = []
+        self.wires = []
         self.up = False
         self.asked_to_end = False
 
@@ -60,13 +61,17 @@ class Supervisor:
     def start(self):
         deadline = time.monotonic() + self.spec.timeout
         self.start_donors(deadline)
-        overlay = configs.dom0_overlay(self.spec, self.uuids, self.donors, self.images["dom0"])
+        self.wires = wire.open_all(self.spec.hosts, self.dir)
+        overlay = configs.dom0_overlay(self.spec, self.uuids, self.donors,
+                                       wire.DONORS if self.wires else wire.DONORS_BY_QEMU,
+                                       self.images["dom0"])
         for guest in range(self.spec.guests):
             text = host.guest_config(self.spec, guest, self.uuids[guest])
             overlay[f"etc/xen/guest{guest}.cfg"] = (text.encode(), 0o644)
         overlays = overlay, configs.guest_overlay(self.spec, self.images["release"])
         for index in range(self.spec.hosts):
-            self.hosts.append(host.Host(self.spec, index, self.dir, self.images, overlays))
+            self.hosts.append(host.Host(self.spec, index, self.dir, self.images, overlays,
+                                        self.wires[index] if self.wires else None))
         for one in self.hosts:
             one.start()
         self.write_state()
@@ -174,7 +179,8 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         procs.end([one.process for one in self.hosts] +
-                  [donor.process for donor in self.donors], grace=3.0)
+                  [donor.process for donor in self.donors] +
+                  [one.process for one in self.wires], grace=3.0)
 
 
 def bind_unix(sock, path):
