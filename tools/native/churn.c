@@ -45,6 +45,7 @@ struct churn {
 	struct churn_stat stat;
 	u64 random;
 	u64 due;		/* of the next operation, where there is a rate */
+	u32 filled;		/* slots, where it begins with filling */
 	bool stop, running;
 	pthread_t thread;
 };
@@ -211,8 +212,9 @@ static void pace(struct churn *c, u32 operations)
 static void one_run(struct churn *c)
 {
 	u32 slot = c->config.first + (u32)(draw(c) % c->config.count), run = 1 + (u32)(draw(c) % c->config.max_run);
-	u32 kind = (u32)(draw(c) % 100);
-	u8 op = kind < c->config.store_part ? MEMX_OP_STORE : MEMX_OP_FETCH;
+	bool filling = c->config.fill && c->filled < c->config.count;
+	u32 kind = filling ? 0 : (u32)(draw(c) % 100);
+	u8 op = filling || kind < c->config.store_part ? MEMX_OP_STORE : MEMX_OP_FETCH;
 	struct list_head list;
 
 	if (op == MEMX_OP_FETCH && (kind - c->config.store_part) * 10 < 100 - c->config.store_part) {
@@ -223,6 +225,8 @@ static void one_run(struct churn *c)
 			discard(c, slot);
 		return;
 	}
+	if (filling)
+		slot = c->config.first + c->filled;
 	INIT_LIST_HEAD(&list);
 	pace(c, run);
 	pthread_mutex_lock(&c->lock);
@@ -235,6 +239,8 @@ static void one_run(struct churn *c)
 		w->op.ended = false;
 		list_add_tail(&w->op.item.node, &list);
 	}
+	if (filling)
+		c->filled = slot - c->config.first;
 	pthread_mutex_unlock(&c->lock);
 	if (!list_empty(&list))
 		native_submit_list(c->guest, &list);

@@ -21,6 +21,7 @@ struct churn_config {
 	u32 store_part;		/* of 100 operations; a tenth of the rest is discards */
 	u32 max_run;		/* up to so many neighbouring slots in one submission */
 	u32 rate;		/* operations per second at most; 0: as many as go */
+	bool fill;		/* begin with a store to each slot, in order */
 };
 
 struct churn_stat {

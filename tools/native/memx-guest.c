@@ -40,7 +40,7 @@ static void answer(const char *fmt, ...)
 
 /* ---- commands: the numbers that follow on the line are in @arg ---- */
 
-enum { ARGS = 7 };
+enum { ARGS = 8 };
 
 static void cmd_wait(struct program *p, const u64 *arg)
 {
@@ -146,7 +146,7 @@ static void cmd_churn(struct program *p, const u64 *arg)
 	struct churn_config config = {
 		.seed = arg[0], .salt = p->salt, .first = (u32)arg[1], .count = (u32)arg[2],
 		.depth = arg[3] ? (u32)arg[3] : 64, .store_part = arg[4] ? (u32)arg[4] : 50, .max_run = arg[5] ? (u32)arg[5] : 32,
-		.rate = (u32)arg[6],
+		.rate = (u32)arg[6], .fill = arg[7],
 	};
 
 	if (!p->churn) {
@@ -268,7 +268,7 @@ static const struct {
 	{ "verify", "FIRST COUNT NUMBER: fetches them", cmd_verify },
 	{ "discard", "FIRST COUNT", cmd_discard },
 	{ "absent", "FIRST COUNT: these slots hold nothing", cmd_absent },
-	{ "churn", "SEED FIRST COUNT [DEPTH [STORE_PERCENT [MAX_RUN [RATE]]]]: verified random load, in the background", cmd_churn },
+	{ "churn", "SEED FIRST COUNT [DEPTH [STORE_PERCENT [MAX_RUN [RATE [1]]]]]: verified random load, in the background; 1: fills first", cmd_churn },
 	{ "stat", "[1]: of the churn; 1 forgets the longest stall", cmd_stat },
 	{ "stop", "the churn, when all has ended", cmd_stop },
 	{ "check", "every slot of the stopped churn", cmd_check },

@@ -87,13 +87,15 @@ class Campaign:
         if f.kind in ("slow", "delay"):
             word = {"slow": "rate", "delay": "delay"}[f.kind]
             return [(at, lambda: d.gate(word, f.value)), (end, lambda: d.gate("calm"))], []
-        if f.kind in ("tear", "pages"):
+        if f.kind in ("tear", "pages", "stores"):
             return [(at, lambda: d.gate(f.kind, f.value)), (end + 400, lambda: d.gate("calm"))], []
         if f.kind == "headers":
             return [(at, lambda: d.gate("headers", 1, f.value)), (end, lambda: d.gate("calm"))], []
         if f.kind == "drain":
             return [(at, lambda: self.order("drain", d, True))], [lambda: self.wait_empty(d), lambda: self.order("drain", d, False)]
         if f.kind == "limit":
+            if f.rebuilt:
+                return [(at, lambda: self.limit(d, f.value))], [lambda: self.wait_given_back(d), lambda: d.limit(d.memory)]
             return [(at, lambda: self.limit(d, f.value)), (end, lambda: d.running and d.limit(d.memory))], []
         if f.kind == "relay-stop":
             return [(at, lambda: c.relay.kill(signal.SIGSTOP)), (end, lambda: c.relay.kill(signal.SIGCONT))], []
@@ -149,6 +151,16 @@ class Campaign:
         if not until(lambda: self.order("drain", donor, True) or not self.cluster.extents_at(donor), REPAIR_S * SLOW):
             raise Failed(f"{donor.name} was not emptied within {REPAIR_S * SLOW} s: {self.cluster.extents_at(donor)} extents left")
 
+    def wait_given_back(self, donor):
+        """The relay has moved away what the donor may not hold any more."""
+        def given():
+            status = donor.status()
+            return status["pages_used"] <= status["pages_limit"]
+
+        if not until(given, REPAIR_S * SLOW):
+            raise Failed(f"{donor.name} did not get its memory back within {REPAIR_S * SLOW} s: {donor.status()}")
+        self.report.reclaim.append(time.monotonic() - self.begun)
+
     def whole(self, why):
         """Waits until all is well again, and what waited has ended."""
         struck = time.monotonic()
@@ -180,7 +192,7 @@ class Campaign:
     def run_one(self, f):
         if f.destroys and not self.may_destroy(f):
             return
-        self.damaging |= f.kind in ("headers", "tear", "pages") or bool(f.beside and f.beside.kind in ("headers", "tear", "pages"))
+        self.damaging |= any(x and x.kind in ("headers", "tear", "pages", "stores") for x in (f, f.beside))
         quiet = self.stats()
         self.report.quiet.append(quiet)
         for name in self.last:
@@ -190,7 +202,7 @@ class Campaign:
         if f.beside:
             more, later = self.events(f.beside, f.offset_ms)
             if f.destroys and f.beside.kind in ("stop", "cut", "slow", "delay", "reset"):
-                instances = {c.name: c.instance for c in (self.cluster.donors[i] for i in f.donors)}
+                instances = self.names(f)
                 more.insert(0, (f.offset_ms, lambda: self.noticed(f, instances)))
             events, behind = events + more, later + behind
         begun = self.begun = time.monotonic()
@@ -212,6 +224,10 @@ class Campaign:
         self.report.row(f.name, row)
         self.last = [f.name]
 
+    def names(self, f):
+        """Of a fault's donors: {name: instance}."""
+        return {d.name: d.instance for d in (self.cluster.donors[i] for i in f.donors)}
+
     def noticed(self, f, instances):
         if not until(lambda: self.cluster.noticed(instances), PATIENCE):
             raise Failed(f"the relay does not notice {f.text()}")
@@ -221,7 +237,7 @@ class Campaign:
     def load(self):
         slots = self.mib * 256
         for number, guest in enumerate(self.cluster.guests):
-            guest.ask(f"churn {self.seed * 10 + number} 0 {slots} {DEPTH} 50 32 {self.rate}")
+            guest.ask(f"churn {self.seed * 10 + number} 0 {slots} {DEPTH} 50 32 {self.rate} 1")
         for guest in self.cluster.guests:       # most of the area holds something before the first fault
             native.until(lambda: guest.stat()["stores"] > slots, "load")  # noqa: B023
 
@@ -284,7 +300,9 @@ class Campaign:
             "pages written": self.done.get("stores", 0), "pages wrong": self.done.get("wrong", 0),
             "pages lost": self.done.get("lost", 0), "unexpected errors": self.done.get("errors", 0) + len(self.report.problems),
             "donors killed, each after repair": self.sequential,
+            "memory given back, longest s": f"{len(self.report.reclaim)} times, {max(self.report.reclaim, default=0):.2f}",
             "pages damaged on the way": sum(s["pages"] for s in damaged), "of these found by the relay": self.sum["bad_pages"],
+            "stores damaged on the way": sum(s["stores"] for s in damaged),
             "headers damaged, streams torn": f"{sum(s['headers'] for s in damaged)}, {sum(s['torn'] for s in damaged)}",
             **{f"relay: {key}": self.sum[key] for key in SUMMED if key != "bad_pages"},
         }

@@ -10,6 +10,7 @@ class Report:
         self.kinds = {}             # name: list of rows
         self.problems = []          # (fault number, sentence)
         self.quiet = []             # rows without a fault
+        self.reclaim = []           # seconds until a donor had its memory back
         self.facts = {}
 
     def problem(self, number, sentence):

@@ -15,14 +15,14 @@ import random
 
 DESTROYS = {"kill", "kill-domain"}
 # Another copy is alive and within reach: a page waits less than a second.
-BOUNDED = {"kill", "kill-domain", "stop", "cut", "reset", "tear", "drain", "limit", "pages", "headers", "add", "remove",
-           "slow", "delay"}
+BOUNDED = {"kill", "kill-domain", "stop", "cut", "reset", "tear", "drain", "limit", "pages", "stores", "headers", "add",
+           "remove", "slow", "delay"}
 RELAY = {"relay-kill", "relay-term", "relay-stop"}
 
 # kind: how often, of all
 NATIVE = {
     "kill": 16, "kill-domain": 3, "stop": 10, "cut": 10, "reset": 5, "tear": 5, "slow": 5, "delay": 5, "drain": 6, "limit": 5,
-    "pages": 6, "headers": 5, "relay-kill": 9, "relay-term": 3, "relay-stop": 4, "spare": 5, "resume": 2, "pair": 16,
+    "pages": 6, "stores": 4, "headers": 5, "relay-kill": 9, "relay-term": 3, "relay-stop": 4, "spare": 5, "resume": 2, "pair": 16,
 }
 XEN = {"kill": 5, "stop": 4, "cut": 4, "drain": 2, "relay-kill": 4, "pair": 3}
 
@@ -43,7 +43,7 @@ class Fault:
     donors: tuple = ()          # victims, by index
     ms: int = 0                 # how long it lasts; for a kill: how long it stays dead
     value: int = 0              # rate, delay, count, offset: as the kind has it
-    rebuilt: bool = False       # a killed donor comes back only when its copies were rebuilt elsewhere
+    rebuilt: bool = False       # kill: it comes back only when its copies were rebuilt elsewhere; limit: it gets its memory first
     beside: object = None       # the second of a pair
     offset_ms: int = 0          # which comes so much later
 
@@ -134,10 +134,13 @@ class Schedule:
             fault.value = self.span((1, 64), (64, 100000))
         elif kind == "pages":
             fault.value, fault.ms = self.span((1, 3), (3, 60)), 400
+        elif kind == "stores":
+            fault.value, fault.ms = self.span((1, 2), (2, 12)), 400
         elif kind == "headers":
             fault.value, fault.ms = rng.choice((0, 2, 4, 8, 11, 17, 23)), 400
         elif kind == "limit":
             fault.value, fault.ms = rng.choice((25, 50, 75, 100)), self.span((100, 800))      # per cent of what is used there
+            fault.rebuilt = rng.random() < 0.5
         elif kind == "relay-kill":
             fault.ms = self.span((0, 0), (1, 500)) if self.native else self.span((0, 3000))
         elif kind == "relay-term":
