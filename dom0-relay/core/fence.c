@@ -234,6 +234,7 @@ static int list_done(struct dop *dop, u32 status, const struct memx_head *head, 
 	struct sdonor *sd = &s->sd[d->index];
 	struct memx_list list;
 	struct memx_extent_ref ref;
+	bool last = head && head->flags & MEMX_F_LAST;
 	u32 i, count;
 
 	if (status == S_LOST)
@@ -252,10 +253,14 @@ static int list_done(struct dop *dop, u32 status, const struct memx_head *head, 
 		memcpy(&ref, body->data + sizeof(list) + i * sizeof(ref), sizeof(ref));
 		if (memx_le32(ref.extent) < sd->list_next || memx_le32(ref.extent) == ~0U)
 			return -EPROTO;		/* not ascending: it would never end */
+		if (memx_le32(ref.extent) >= s->extents) {
+			last = true;		/* not of this session, nor is what follows: it could go on for ever */
+			break;
+		}
 		sd->list_next = memx_le32(ref.extent) + 1;
 		listed(s, d, memx_le32(ref.extent), memx_le64(ref.generation));
 	}
-	if (head->flags & MEMX_F_LAST)
+	if (last)
 		listing_end(s, d);
 	else
 		list_ask(s, d);

@@ -479,6 +479,50 @@ static void freeing_is_repeated(void **state)
 	assert_int_equal(totals(&w->donor[1]).sessions, 0);
 }
 
+/* Lists extents without end, each frame where the one before ended. */
+static bool endless_list(struct wdonor *d, struct frame *f)
+{
+	static u32 next;
+	struct memx_extent_ref *ref;
+	u32 i;
+
+	(void)d;
+	if (memx_le16(f->hdr.op) != (MEMX_OP_LIST | MEMX_OP_REPLY))
+		return true;
+	f->len = memx_list_len(MEMX_MAX_EXTENTS);
+	free(f->body);
+	f->body = core_zalloc(f->len);
+	((struct memx_list *)f->body)->count = memx_put_le32(MEMX_MAX_EXTENTS);
+	ref = (struct memx_extent_ref *)(f->body + sizeof(struct memx_list));
+	for (i = 0; i < MEMX_MAX_EXTENTS; i++, ref++)
+		*ref = (struct memx_extent_ref){ .extent = memx_put_le32(next++), .generation = memx_put_le64(1) };
+	f->hdr.len = memx_put_le32(f->len);
+	f->hdr.flags = 0;
+	return true;
+}
+
+/* Nobody's attach waits for a donor that lists more than a session can have. */
+static void a_listing_ends_with_the_session(void **state)
+{
+	u64 most;
+
+	(void)state;
+	cluster(3, 2);
+	stored(0, 32);
+	stored(64, 32);
+	holder(0, 0)->tamper = endless_list;
+	wguest_hang_up(g);
+	wguest_offer(g);
+	world_settle(w);
+	wguest_attach(g);
+	for (most = w->delivered + 10000; !g->attached && w->delivered < most && world_roll(w);)
+		;
+	assert_true(g->attached);
+	world_settle(w);
+	fetched(0, 32);
+	fetched(64, 32);
+}
+
 #define rule(name) cmocka_unit_test_teardown(name, teardown)
 
 int main(void)
@@ -488,6 +532,7 @@ int main(void)
 		rule(a_lost_free_is_repeated), rule(a_removed_donor_keeps_nothing), rule(removed_and_added_again),
 		rule(one_donors_word_is_not_enough), rule(the_only_voice), rule(a_refused_copy_leaves_the_original),
 		rule(kept_for_who_is_away), rule(freed_all_at_once), rule(freeing_is_repeated),
+		rule(a_listing_ends_with_the_session),
 	};
 
 	return cmocka_run_group_tests_name("relay core: donors that move, come and go", tests, NULL, NULL);

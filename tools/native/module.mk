@@ -19,6 +19,18 @@ memx-hostile_LIBS := memx-user
 memx-hostile_PKGS := jansson libxxhash inih
 memx-hostile_NOINSTALL := y
 
+# And between it and its donors: one that lies.
+PROGRAMS += memx-hostile-donor
+memx-hostile-donor_SRCS := $(addprefix tools/native/,hostile-donor.c lies.c)
+memx-hostile-donor_LIBS := memx-user
+memx-hostile-donor_PKGS := libxxhash
+memx-hostile-donor_NOINSTALL := y
+
+TESTS_SCRIPT += native-hostile-donor
+native-hostile-donor_CMD := tools/native/tests/hostile_donor.py
+native-hostile-donor_PROGS := memx-server memx-dom0-relay memx-guest memx-hostile-donor
+native-hostile-donor_TIMEOUT := 600
+
 TESTS_SCRIPT += native-data native-faults native-reclaim native-hostile
 native-data_CMD := tools/native/tests/data.py
 native-data_PROGS := memx-server memx-dom0-relay memx-guest
