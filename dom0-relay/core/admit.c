@@ -109,16 +109,22 @@ bool admit_spread(struct admit_donor *d, unsigned int n, u32 extents, unsigned i
 }
 
 /*
- * May the largest group fail and still be rebuilt in the others? Asked only where there is a group more than copies, and a copy
- * to rebuild from: with as many groups as copies nobody could take over anyway.
+ * Is there room for the copies that are missing now (@owed), and may the largest group fail then and still be rebuilt in the others?
+ * The latter is asked only where there is a group more than copies, and a copy to rebuild from: with as many groups as copies
+ * nobody could take over anyway.
  */
 bool admit_headroom(const struct admit_donor *d, unsigned int n, const u64 *free_after, const u64 *reserved_after,
-		    unsigned int replicas)
+		    unsigned int replicas, u64 owed)
 {
 	unsigned int i, k, groups = 0;
+	u64 all = 0;
 
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n; i++) {
 		groups += first_of_group(d, i);
+		all += free_after[i];
+	}
+	if (all < owed)
+		return false;
 	if (replicas < 2 || groups <= replicas)
 		return true;
 	for (i = 0; i < n; i++) {
@@ -132,7 +138,7 @@ bool admit_headroom(const struct admit_donor *d, unsigned int n, const u64 *free
 			else
 				room += free_after[k];
 		}
-		if (lost > room)
+		if (lost + owed > room)
 			return false;
 	}
 	return true;

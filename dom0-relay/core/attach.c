@@ -275,6 +275,8 @@ struct admission {
 	u32 index[CORE_MAX_DONORS];
 	u32 n;
 	bool known;		/* some donor holds a promise for this session */
+	u8 copies;		/* the most that any session has */
+	u64 owed;		/* pages that repair of other sessions has to place yet */
 };
 
 static u32 group_of(const struct session *s, const struct core_donor *d, bool by_domain)
@@ -292,6 +294,8 @@ static void collect(struct session *s, struct admission *a, bool by_domain)
 	u32 i;
 
 	memset(a, 0, sizeof(*a));
+	a->copies = room_most_copies(s);
+	a->owed = room_owed(s);
 	for (i = 0; i < CORE_MAX_DONORS; i++) {
 		struct core_donor *d = s->core->donor[i];
 		struct sdonor *sd = &s->sd[i];
@@ -320,11 +324,12 @@ static bool has_headroom(const struct session *s, struct admission *a)
 		const struct core_donor *d = s->core->donor[a->index[i]];
 		u64 mine = (u64)a->d[i].alloc << s->order, was = s->sd[a->index[i]].reserved;
 		u64 reserved = d->reserved - (was < d->reserved ? was : d->reserved) + mine;
+		u64 alone = room_single(s, a->index[i]) + (s->replicas == 1 ? mine : 0);
 
-		a->reserved_after[i] = reserved;
+		a->reserved_after[i] = reserved > alone ? reserved - alone : 0;
 		a->free_after[i] = d->total > reserved && donor_takes(d) ? d->total - reserved : 0;
 	}
-	return admit_headroom(a->d, a->n, a->free_after, a->reserved_after, s->replicas);
+	return admit_headroom(a->d, a->n, a->free_after, a->reserved_after, a->copies, a->owed);
 }
 
 static u32 groups(const struct admission *a)
@@ -388,8 +393,11 @@ static void ask_reservations(struct session *s, const struct admission *a)
 	for (i = 0; i < a->n; i++) {
 		struct core_donor *d = s->core->donor[a->index[i]];
 		struct sdonor *sd = &s->sd[a->index[i]];
-		u64 pages = (u64)a->d[i].alloc << s->order;
+		u64 pages, alloc = a->d[i].alloc;
 
+		if (alloc > s->max_cap[a->index[i]])	/* what lies there by the map may be gone, and others have its room */
+			alloc = s->max_cap[a->index[i]];
+		pages = alloc << s->order;
 		if (pages == sd->reserved)
 			continue;
 		sd->fallback = a->d[i].held;
@@ -551,8 +559,8 @@ static void step_reserve(struct session *s)
 {
 	if (s->attach_pending)
 		return;
-	if (!s->attach_rounds) {
-		grant(s);
+	if (!s->attach_rounds || (s->attach_step_tries >= 3 && s->frozen && s->placed)) {
+		grant(s);	/* its pages are out there: served with what there is */
 	} else if (++s->attach_step_tries > 3) {
 		attach_refuse(s->link, MEMX_S_NOSPACE, "donors refused the reservation");
 	} else {

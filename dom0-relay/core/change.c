@@ -120,23 +120,46 @@ static u64 failed_here(const struct extent *x)
 	return mask;
 }
 
+static struct core_donor *shift_target(struct extent *x, const struct placement *p)
+{
+	struct core_donor *d = x->s->core->donor[__builtin_ctzll(x->shift_to)];
+
+	return d && p->n < MEMX_MAX_REPLICAS && place_allowed(x, d, p, x->refused) ? d : NULL;
+}
+
+/* Many extents come to it at the same time: counted each, said now and then. */
+static void no_room(struct extent *x)
+{
+	struct relay_core *core = x->s->core;
+
+	x->no_room = true;
+	core->count.no_repair_room++;
+	if (core->no_room_said && core->now - core->no_room_said < NO_ROOM_SAY_MS * MS)
+		return;
+	core->no_room_said = core->now;
+	core_say(core, CORE_LOG_ERR, "no-repair-room", "guest=%s extent=%u times=%llu hint=\"no donor that is there, in another failure "
+		 "domain if there are enough, has room for the copies that are missing; add memory\"", x->s->name, x->index,
+		 (unsigned long long)core->count.no_repair_room);
+}
+
 /* Copies that are missing. @state: of the new ones. */
 static void add_copies(struct extent *x, struct placement *p, u8 state)
 {
 	struct session *s = x->s;
 	u64 failed = failed_here(x);
 
+	/* A copy that only moves goes where it is to go; where one is missing beside, that comes first, and it stays. */
+	if (x->shift && (placement_copies(x, p) + 1 < s->replicas || (placement_copies(x, p) < s->replicas && !shift_target(x, p))))
+		balance_give_up(x);
 	while (placement_copies(x, p) < s->replicas) {
-		struct core_donor *d = make_room(x, p) ? place_choose(x, p, x->refused | failed) : NULL;
+		struct core_donor *d = x->shift ? shift_target(x, p) : make_room(x, p) ? place_choose(x, p, x->refused | failed) : NULL;
 		int i;
 
 		if (!d && failed && p->n < MEMX_MAX_REPLICAS)
 			d = place_choose(x, p, x->refused);
 		if (!d) {
-			if (p->n && !x->no_room) {
-				x->no_room = true;
-				s->core->count.no_repair_room++;
-			}
+			if (p->n && !x->no_room)
+				no_room(x);
 			return;
 		}
 		i = placement_find(p, d);
@@ -519,6 +542,7 @@ void extent_record_acked(struct extent *x)
 	core->count.records++;
 	x->repair_at = 0;		/* what kept repair waiting was true of the record before */
 	reclaim_moved(x);
+	balance_moved(x);
 	change_over(x, X_STEADY);
 	extent_review(x);
 }

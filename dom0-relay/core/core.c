@@ -20,6 +20,7 @@ void core_config_init(struct core_config *cfg)
 	cfg->donor_dead_ns = 10000 * MS;
 	cfg->lag_ns = 400 * MS;
 	cfg->repair_rate = 64ULL << 20;
+	cfg->balance = true;
 }
 
 static bool config_good(const struct core_config *cfg)
@@ -223,6 +224,7 @@ void core_tick(struct relay_core *core, u64 now)
 	}
 	core_settle(core);
 	reclaim_tick(core);
+	balance_tick(core);
 	core_settle(core);
 	repair_tick(core);
 	core_settle(core);

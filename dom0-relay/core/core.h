@@ -148,6 +148,7 @@ struct core_config {
 	u64 donor_dead_ns;	/* a donor that was away for so long has its copies rebuilt elsewhere, used or not */
 	u64 lag_ns;		/* a turn of the loop that took longer means that we were stopped: nobody is judged by it */
 	u64 repair_rate;	/* bytes per second for all repair of this core; 0: no repair */
+	bool balance;		/* move copies to donors with more room, such as those that were added */
 };
 
 /* Fills in the defaults (all but relay_id and instance). */
@@ -286,6 +287,7 @@ void core_donor_down(struct core_donor *donor, const char *reason, u64 now);
 	X(extents_lost,		"extents of which no live copy was left")			\
 	X(asks,			"times that a donor began to ask for memory back")		\
 	X(reclaimed,		"copies moved because their donor asked for its memory")	\
+	X(balanced,		"copies moved to donors with more room")			\
 	X(reclaim_stuck,	"times that a donor asked and nothing could be moved")		\
 	X(no_repair_room,	"times that no donor had room for a replacement")		\
 	X(sessions_freed,	"sessions freed because their domain was gone or by command")	\
@@ -303,7 +305,10 @@ struct core_status {
 	u64 extents;		/* of all sessions that are attached */
 	u64 extents_degraded;	/* with fewer live replicas than wanted */
 	u64 extents_waiting;	/* whose last live replica is away */
-	u64 repair_extents;	/* left to repair */
+	u64 repair_extents;	/* of which a copy is to be made: missing, or to leave a donor that is emptied */
+	u64 repair_pages;	/* that these copies have, at most */
+	u64 repair_stuck;	/* extents of these that no donor has room for */
+	u64 moving_extents;	/* whose copy moves to even out the donors' room */
 	bool draining;
 };
 

@@ -92,14 +92,31 @@ bool extent_wants_copy(const struct extent *x)
 	return x->cur.generation && placement_copies(x, &x->cur) < x->s->replicas;
 }
 
-bool extent_degraded(const struct extent *x)
+/* Live copies that can be reached now. */
+static unsigned int within_reach(const struct extent *x, bool to_stay)
 {
 	unsigned int i, live = 0;
 
-	for (i = 0; i < x->cur.n; i++)
-		live += x->cur.r[i].state == MEMX_R_LIVE && !replica_gone(&x->cur.r[i]) && x->cur.r[i].donor &&
-			!x->cur.r[i].donor->dead;
-	return x->cur.generation && live < x->s->replicas;
+	for (i = 0; i < x->cur.n; i++) {
+		const struct replica *r = &x->cur.r[i];
+
+		live += r->state == MEMX_R_LIVE && !replica_gone(r) && r->donor && donor_ok(r->donor) &&
+			x->s->sd[r->donor->index].state != SD_REFUSED && (!to_stay || replica_stays(x, r));
+	}
+	return live;
+}
+
+bool extent_degraded(const struct extent *x)
+{
+	return x->cur.generation && within_reach(x, false) < x->s->replicas;
+}
+
+/* Copies that repair has to make before all is well again. One that only moves to even out room is not among them. */
+unsigned int extent_missing(const struct extent *x)
+{
+	unsigned int live = within_reach(x, true) + (x->shift != 0);
+
+	return x->cur.generation && live < x->s->replicas ? x->s->replicas - live : 0;
 }
 
 bool extent_waiting(const struct extent *x)

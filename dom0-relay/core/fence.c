@@ -292,6 +292,18 @@ static void listing_begin(struct session *s, struct core_donor *d)
 
 /* ---- ready ------------------------------------------------------------------------------------------------------------------ */
 
+/* Refused: what was reserved before is what there is. */
+void fence_not_reserved(const struct dop *dop)
+{
+	struct session *s = dop->session;
+	struct sdonor *sd = &s->sd[dop->donor->index];
+	u64 before = (u64)dop->mask << s->order;
+
+	if (sd->reserved > before)
+		sd->reserved = before;
+	sd->full_until = s->core->now + 1000 * MS;
+}
+
 static int reserve_silent(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
 {
 	(void)body;
@@ -299,8 +311,7 @@ static int reserve_silent(struct dop *dop, u32 status, const struct memx_head *h
 		return 0;
 	if (head->len)
 		return -EPROTO;
-	/* What depends on it is refused as well, and looks for another donor. */
-	dop->session->sd[dop->donor->index].full_until = dop->session->core->now + 1000 * MS;
+	fence_not_reserved(dop);	/* what depends on it is refused as well, and looks for another donor */
 	return 0;
 }
 
@@ -312,6 +323,7 @@ void fence_reserve(struct session *s, struct core_donor *d, u64 pages, dop_done 
 
 	memcpy(dop->small, &body, sizeof(body));
 	dop->small_len = sizeof(body);
+	dop->mask = (u32)(sd->reserved >> s->order);
 	d->reserved += pages - sd->reserved;	/* until the next STAT tells */
 	sd->reserved = pages;
 	donor_queue(dop);

@@ -9,6 +9,22 @@ static const char *const link_words[] = {
 	[LINK_ATTACHED] = "attached", [LINK_DETACHING] = "detaching",
 };
 
+/* What repair has before it: a copy is missing, cannot be reached, or lies where it may not stay. */
+static void add_repair(const struct session *s, struct core_status *to)
+{
+	u32 i, missing;
+
+	for (i = 0; i < s->extents; i++) {
+		const struct extent *x = &s->extent[i];
+
+		missing = extent_missing(x);
+		to->moving_extents += x->shift != 0;
+		to->repair_extents += missing != 0;
+		to->repair_pages += (u64)missing << s->order;
+		to->repair_stuck += missing && x->no_room;
+	}
+}
+
 void core_status(const struct relay_core *core, struct core_status *to)
 {
 	const struct list *pos;
@@ -35,8 +51,8 @@ void core_status(const struct relay_core *core, struct core_status *to)
 		to->extents += placed;
 		to->extents_degraded += degraded;
 		to->extents_waiting += waiting;
+		add_repair(s, to);
 	}
-	to->repair_extents = to->extents_degraded;
 }
 
 void core_each_donor(const struct relay_core *core, void (*fn)(const struct core_donor_info *info, void *arg), void *arg, u64 now)

@@ -61,6 +61,7 @@ enum {
 	HEDGE_MAX		= 1000,	/* hundredths of a hedged fetch that a donor may have in reserve */
 	DONOR_MAX_RETRIES	= 3,	/* of a store that a donor found damaged on arrival */
 	RETRY_MS		= 1000,	/* after a refused attach */
+	NO_ROOM_SAY_MS		= 10000, /* between two complaints that nobody has room for a replacement */
 	OFFENCE_FORGOTTEN_MS	= 300000,	/* a donor that kept the protocol for so long has a clean record */
 
 	S_LOST			= MEMX_S_COUNT,	/* not from the wire: the connection went before the answer came */
@@ -109,7 +110,7 @@ struct dop {
 	u64 sent_at;
 	struct rbuf *body;		/* follows small[] */
 	u32 body_off, body_len;
-	u32 mask;			/* FETCH: pages of the request that this asks for */
+	u32 mask;			/* FETCH: pages of the request that this asks for; RESERVE: extents reserved before */
 	u32 weight;			/* bytes in the donor's window */
 	u16 op, flags;
 	u8 class;
@@ -217,6 +218,7 @@ void placement_remove(struct placement *p, int i);
 unsigned int placement_count(const struct placement *p, u8 state);
 
 /* A donor for one more copy of @x beside those in @p, never one whose bit is in @not; NULL: none has room. */
+bool place_allowed(const struct extent *x, const struct core_donor *d, const struct placement *p, u64 not);
 struct core_donor *place_choose(struct extent *x, const struct placement *p, u64 not);
 
 /* ---- admission (admit.c): arithmetic only --------------------------------------------------------------------------------- */
@@ -232,7 +234,12 @@ struct admit_donor {
 u32 admit_largest(const struct admit_donor *d, unsigned int n, u32 want, unsigned int replicas);
 bool admit_spread(struct admit_donor *d, unsigned int n, u32 extents, unsigned int replicas);
 bool admit_headroom(const struct admit_donor *d, unsigned int n, const u64 *free_after, const u64 *reserved_after,
-		    unsigned int replicas);
+		    unsigned int replicas, u64 owed);
+
+/* What is to be left free for repair (room.c), seen by a session that asks for room. */
+u8 room_most_copies(const struct session *s);
+u64 room_single(const struct session *s, u32 index);
+u64 room_owed(const struct session *s);
 
 /* ---- extents (extent.c, change.c) --------------------------------------------------------------------------------------- */
 
@@ -267,6 +274,8 @@ struct extent {
 	u8 repair_fails;		/* passes in a row that found a slot without a good copy */
 	u64 leave;			/* donors (by index) that want their copy's memory back: it moves elsewhere */
 	u64 stored_at;			/* last store or discard */
+	u64 shift, shift_to;		/* donor that this copy moves off, and where to, to even out their room */
+	u64 shift_until;
 	u64 promote;			/* donor (as bit) whose syncing copy repair has completed */
 };
 
@@ -289,6 +298,7 @@ bool replica_gone(const struct replica *r);	/* its bytes exist no longer */
 bool extent_wants_copy(const struct extent *x);
 bool extent_superfluous(const struct extent *x);
 bool extent_degraded(const struct extent *x);
+unsigned int extent_missing(const struct extent *x);
 bool extent_waiting(const struct extent *x);
 bool extent_takes_writes(const struct extent *x);
 void extent_newer(struct extent *x, u64 generation);
@@ -364,6 +374,8 @@ struct session {
 	u64 since, stores, fetches, discards;
 	u32 repairing;
 	u32 repair_next;
+	u32 balance_next, shift_from;
+	u64 shift_pages;		/* of a reservation that goes from one donor to another */
 	u32 max_cap[CORE_MAX_DONORS];	/* admission: lowered by refusals of RESERVE */
 };
 
@@ -392,6 +404,7 @@ void fence_donor_up(struct session *s, struct core_donor *d);
 void fence_resize(struct session *s, struct core_donor *d);
 void fence_detach(struct session *s, struct core_donor *d);
 bool fence_release(struct session *s, struct core_donor *d);	/* true: the donor has not confirmed it yet */
+void fence_not_reserved(const struct dop *dop);
 void fence_reserve(struct session *s, struct core_donor *d, u64 pages, dop_done done);
 
 void attach_frame(struct core_link *link, unsigned int lane, const struct memx_head *head, struct rbuf *body);
@@ -527,6 +540,13 @@ void reclaim_moved(struct extent *x);
 void reclaim_tick(struct relay_core *core);
 bool replica_stays(const struct extent *x, const struct replica *r);	/* may this copy stay where it is? */
 
+/* ---- memory that comes (balance.c) ---------------------------------------------------------------------------------------- */
+
+bool extent_move(struct extent *x, struct core_donor *from, struct core_donor *to);
+void balance_give_up(struct extent *x);
+void balance_moved(struct extent *x);
+void balance_tick(struct relay_core *core);
+
 /* ---- the core (core.c) ---------------------------------------------------------------------------------------------------- */
 
 struct relay_core {
@@ -555,6 +575,10 @@ struct relay_core {
 	struct list repairs;
 	u32 repairing;
 	struct list heals;
+	u64 no_room_said;
+	u64 balance_at;
+	bool balancing;
+	u32 moving;			/* copies that move to even out the donors' room */
 };
 
 void core_enter(struct relay_core *core, u64 now);

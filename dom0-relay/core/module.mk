@@ -3,7 +3,7 @@
 
 core-world_SRCS := dom0-relay/tests/world.c dom0-relay/tests/world-guest.c
 
-TESTS_C += relay-core-basic relay-core-guest relay-core-donor relay-core-place relay-core-roster relay-core-reclaim relay-core-sim
+TESTS_C += relay-core-basic relay-core-guest relay-core-donor relay-core-place relay-core-roster relay-core-reclaim relay-core-balance relay-core-sim
 relay-core-basic_SRCS := dom0-relay/tests/core-basic.c $(core-world_SRCS)
 relay-core-basic_LIBS := memx-relay-core memx-server-core
 relay-core-basic_PKGS := libxxhash
@@ -22,6 +22,9 @@ relay-core-reclaim_PKGS := libxxhash
 relay-core-roster_SRCS := dom0-relay/tests/core-roster.c $(core-world_SRCS)
 relay-core-roster_LIBS := memx-relay-core memx-server-core
 relay-core-roster_PKGS := libxxhash
+relay-core-balance_SRCS := dom0-relay/tests/core-balance.c $(core-world_SRCS)
+relay-core-balance_LIBS := memx-relay-core memx-server-core
+relay-core-balance_PKGS := libxxhash
 relay-core-sim_SRCS := dom0-relay/tests/core-sim.c $(core-world_SRCS)
 relay-core-sim_LIBS := memx-relay-core memx-server-core
 relay-core-sim_PKGS := libxxhash

@@ -149,6 +149,12 @@ static struct core_donor *draw(const struct session *s, struct core_donor **from
 	return roomier(s, b, a) ? b : a;
 }
 
+/* May this very donor get a copy? By failure domain as well. */
+bool place_allowed(const struct extent *x, const struct core_donor *d, const struct placement *p, u64 not)
+{
+	return eligible(x, d, p, not, true) && !shunned(d);
+}
+
 struct core_donor *place_choose(struct extent *x, const struct placement *p, u64 not)
 {
 	struct session *s = x->s;

@@ -25,7 +25,7 @@ static bool leaves(const struct extent *x, const struct core_donor *d)
 
 bool replica_stays(const struct extent *x, const struct replica *r)
 {
-	return !r->donor || (donor_stays(r->donor) && !leaves(x, r->donor));
+	return !r->donor || (donor_stays(r->donor) && !leaves(x, r->donor) && !(x->shift & bit64(r->donor->index)));
 }
 
 /* What a donor says of itself, in STAT and in ASK. */
@@ -91,7 +91,7 @@ static bool may_move(const struct extent *x, const struct core_donor *d)
 {
 	int i = placement_find(&x->cur, d);
 
-	return x->state == X_STEADY && i >= 0 && x->cur.r[i].state == MEMX_R_LIVE && !x->leave && !x->repair &&
+	return x->state == X_STEADY && i >= 0 && x->cur.r[i].state == MEMX_R_LIVE && !x->leave && !x->shift && !x->repair &&
 	       !extent_wants_copy(x);
 }
 

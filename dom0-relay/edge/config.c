@@ -34,6 +34,7 @@ static const struct memx_conf_key relay_keys[] = {
 	RELAY("connect_retry", DURATION, connect_retry, .min = 10 * MS, .max = 60 * S),
 	RELAY("lag_grace", DURATION, core.lag_ns, .min = 10 * MS, .max = 60 * S),
 	RELAY("repair_rate", SIZE, core.repair_rate),
+	RELAY("balance", BOOL, core.balance),
 	MEMX_CONF_END
 };
 

@@ -43,13 +43,14 @@ static json_t *cmd_status(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 #define CORE_X(name, sentence) json_object_set_new(counters, #name, number(s.counters.name));
 	CORE_COUNTER_LIST(CORE_X)
 #undef CORE_X
-	return json_pack("{s:s, s:s, s:o, s:o, s:b, s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o}",
+	return json_pack("{s:s, s:s, s:o, s:o, s:b, s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
 			 "role", "relay", "version", c->version, "id", hex16(c->id),
 			 "uptime_ns", number(memx_now() - c->started), "draining", s.draining,
 			 "links", (int)s.links, "attached", (int)s.attached, "sessions", (int)s.sessions,
 			 "donors", (int)s.donors, "donors_up", (int)s.donors_up,
 			 "extents", number(s.extents), "degraded_extents", number(s.extents_degraded),
 			 "waiting_extents", number(s.extents_waiting), "repair_extents", number(s.repair_extents),
+			 "moving_extents", number(s.moving_extents),
 			 "turns", number(c->worker->turns), "counters", counters);
 }
 
@@ -182,16 +183,20 @@ static json_t *cmd_repair(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 	(void)request, (void)err;
 	core_status(c->worker->core, &s);
 	core_each_donor(c->worker->core, add_dead, dead, worker_now(c->worker));
-	bytes = s.repair_extents * c->worker->conf->extent;
+	bytes = s.repair_pages * MEMX_PAGE_SIZE;
 	o = json_pack("{s:o, s:o, s:o, s:o}", "remaining", number(s.repair_extents), "degraded_extents", number(s.extents_degraded),
 		      "waiting_extents", number(s.extents_waiting), "dead_donors", dead);
 	json_object_set_new(o, "remaining_bytes", number(bytes));
 	json_object_set_new(o, "rate", number(rate));
-	/* Null: nothing is repaired at this rate, or there is nothing that could be. */
-	json_object_set_new(o, "seconds_left", rate ? number((bytes + rate - 1) / rate) : json_null());
+	json_object_set_new(o, "stuck_extents", number(s.repair_stuck));
+	json_object_set_new(o, "moving_extents", number(s.moving_extents));
+	/* By what is left at most, and the rate that is allowed. Null: nothing is repaired at this rate, or no donor has room. */
+	json_object_set_new(o, "seconds_left", rate && (!s.repair_extents || s.repair_stuck < s.repair_extents) ?
+			    number((bytes + rate - 1) / rate) : json_null());
 	json_object_set_new(o, "replicas_repaired", number(s.counters.replicas_repaired));
 	json_object_set_new(o, "repair_pages", number(s.counters.repair_pages));
 	json_object_set_new(o, "no_repair_room", number(s.counters.no_repair_room));
+	json_object_set_new(o, "balanced", number(s.counters.balanced));
 	json_object_set_new(o, "extents_lost", number(s.counters.extents_lost));
 	return o;
 }

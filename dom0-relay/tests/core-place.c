@@ -183,6 +183,27 @@ static void nothing_left(void **state)
 	fill(g);
 }
 
+/* A guest that was promised room, and whose pages are out there, is served although others have that room by now. */
+static void served_with_what_there_is(void **state)
+{
+	struct wguest *other;
+
+	(void)state;
+	w = world_new(1, 2, 8, NULL);
+	g = wguest_new(w, 512, 2);
+	assert_true(wguest_start(g));
+	fill(g);
+	wguest_hang_up(g);
+	wdonor_restart(&w->donor[1]);
+	world_pass(w, 500);
+	other = wguest_new(w, 512, 1);
+	assert_true(wguest_start(other));
+	fill(other);
+	assert_true(wguest_again(g));
+	read_all(g);
+	read_all(other);
+}
+
 static void room_to_repair_is_kept(void **state)
 {
 	(void)state;
@@ -202,6 +223,109 @@ static void room_to_repair_is_kept(void **state)
 		assert_int_equal(st.extents_degraded, 0);
 	}
 	read_all(g);
+}
+
+static u32 degraded(void)
+{
+	struct core_status st;
+
+	core_status(w->core, &st);
+	return (u32)st.extents_degraded;
+}
+
+static void no_repair(struct core_config *cfg)
+{
+	cfg->repair_rate = 0;
+}
+
+/* A donor is dead and nothing is rebuilt yet: the room for that is not given to a guest that comes now. */
+static void room_that_repair_needs_is_kept(void **state)
+{
+	struct core_config cfg;
+	struct wguest *late;
+	u32 slot;
+
+	(void)state;
+	w = world_new(1, 3, 16, no_repair);
+	g = wguest_new(w, 512, 2);
+	assert_true(wguest_start(g));
+	fill(g);
+	w->donor[1].there = false;
+	wdonor_drop(&w->donor[1]);
+	world_pass(w, 1000);
+	for (slot = 0; slot < 512; slot += 64)
+		assert_int_equal(wguest_do(g, wguest_store(g, slot, 1)), MEMX_S_OK);
+	assert_in_range(degraded(), 4, 8);
+	late = wguest_new(w, 2048, 2);
+	assert_true(wguest_start(late));
+	assert_in_range(late->slots, 64, 512);
+	fill(late);
+	cfg = w->cfg;
+	cfg.repair_rate = 64 << 20;
+	core_reconfigure(w->core, &cfg, w->now);
+	world_pass(w, 60000);
+	assert_int_equal(degraded(), 0);
+	read_all(g);
+	read_all(late);
+}
+
+/* What one copy needs is not taken from the room that the copies of others are rebuilt in. */
+static void one_copy_leaves_room_to_repair(void **state)
+{
+	struct wguest *late;
+
+	(void)state;
+	w = world_new(1, 3, 16, NULL);
+	g = wguest_new(w, 512, 2);
+	assert_true(wguest_start(g));
+	fill(g);
+	late = wguest_new(w, 4096, 1);
+	assert_true(wguest_start(late));
+	fill(late);
+	w->donor[1].there = false;
+	wdonor_drop(&w->donor[1]);
+	world_pass(w, 60000);
+	{
+		u32 x, k, live;
+
+		for (x = 0; x < 8; x++) {
+			for (k = 0, live = 0; k < g->record[x].replicas; k++)
+				live += g->record[x].replica[k].state == MEMX_R_LIVE && donor_index(g->record[x].replica[k].donor) != 1;
+			assert_int_equal(live, 2);
+		}
+	}
+	read_all(g);
+}
+
+/* Nobody has room for what is missing: counted for each extent, said once, visible. */
+static void no_room_to_repair_is_said(void **state)
+{
+	struct core_status st;
+	u32 slot;
+
+	(void)state;
+	w = world_new(1, 2, 16, NULL);
+	g = wguest_new(w, 512, 2);
+	assert_true(wguest_start(g));
+	fill(g);
+	w->watched = "no-repair-room";
+	w->donor[1].there = false;
+	wdonor_drop(&w->donor[1]);
+	world_pass(w, 500);
+	for (slot = 0; slot < 512; slot += 64)
+		assert_int_equal(wguest_do(g, wguest_store(g, slot, 1)), MEMX_S_OK);
+	world_pass(w, 5000);
+	core_status(w->core, &st);
+	assert_int_equal(st.counters.no_repair_room, 8);
+	assert_int_equal(st.extents_degraded, 8);
+	assert_int_equal(st.repair_extents, 8);
+	assert_int_equal(st.repair_stuck, 8);
+	assert_int_equal(st.repair_pages, 512);
+	assert_int_equal(w->seen, 1);
+	w->donor[1].there = true;
+	world_pass(w, 10000);
+	core_status(w->core, &st);
+	assert_int_equal(st.repair_extents + st.repair_stuck + st.extents_degraded, 0);
 }
 
 static void more_copies_than_donors(void **state)
@@ -630,8 +754,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rule(never_two_on_one_donor), rule(different_failure_domains), rule(by_free_memory), rule(promises_can_be_used_up),
-		rule(quota_bounds_the_first_attach), rule(frozen_size_beyond_the_quota), rule(nothing_left),
-		rule(room_to_repair_is_kept), rule(more_copies_than_donors), rule(no_donor_there), rule(relay_killed),
+		rule(quota_bounds_the_first_attach), rule(frozen_size_beyond_the_quota), rule(nothing_left), rule(served_with_what_there_is),
+		rule(room_to_repair_is_kept), rule(room_that_repair_needs_is_kept),
+		rule(one_copy_leaves_room_to_repair), rule(no_room_to_repair_is_said), rule(more_copies_than_donors), rule(no_donor_there), rule(relay_killed),
 		rule(unknown_donor_in_the_map), rule(donors_keep_what_the_map_names_and_nothing_else), rule(a_relay_left_behind),
 		rule(an_old_epoch), rule(a_clone_is_superseded), rule(detach_frees_everything), rule(freed_at_donors_that_were_away),
 		rule(hang_up_while_detaching), rule(refused_under_many_ids),

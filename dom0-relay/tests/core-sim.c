@@ -25,7 +25,7 @@ enum {
 	SIM_STEPS	= 700,
 };
 
-enum fault { FAULT_DROP, FAULT_HANG, FAULT_HEAL, FAULT_RELAY, FAULT_GUEST, FAULT_MEMORY, FAULT_ROT, FAULT_LIMIT, FAULTS };
+enum fault { FAULT_DROP, FAULT_HANG, FAULT_HEAL, FAULT_RELAY, FAULT_GUEST, FAULT_MEMORY, FAULT_ROT, FAULT_ADD, FAULT_REMOVE, FAULT_LIMIT, FAULTS };
 
 struct regime {
 	const char *name;
@@ -62,6 +62,11 @@ static const struct regime odd = {
 static const struct regime odd_pairs = {
 	.name = "odd answers, two copies", .donors_min = 2, .replicas = 2, .odd = true,
 	.weight = { [FAULT_DROP] = 2, [FAULT_HANG] = 1, [FAULT_HEAL] = 8, [FAULT_RELAY] = 1, [FAULT_GUEST] = 1 },
+};
+static const struct regime changing = {
+	.name = "donors added and removed", .donors_min = 3, .replicas = 2,
+	.weight = { [FAULT_DROP] = 3, [FAULT_HANG] = 2, [FAULT_HEAL] = 8, [FAULT_RELAY] = 1, [FAULT_GUEST] = 1, [FAULT_ADD] = 10,
+		    [FAULT_REMOVE] = 8 },
 };
 static const struct regime rot = {
 	.name = "bad memory", .donors_min = 3, .replicas = 2,
@@ -202,6 +207,30 @@ static void rots(struct world *w, struct wguest *g)
 			}
 }
 
+/* Donors of the configuration that are not on their way out of it. */
+static u32 in_use(const struct world *w)
+{
+	u32 i, n = 0;
+
+	for (i = 0; i < w->donors; i++)
+		n += w->donor[i].cd && !w->donor[i].cd->leaving;
+	return n;
+}
+
+/* One that was removed is back in the configuration. */
+static void add(struct world *w, struct wdonor *d)
+{
+	struct core_donor *cd;
+
+	d->there = true;
+	if (d->cd && !d->cd->leaving)
+		return;
+	cd = core_donor_add(w->core, d->name, d, w->now);
+	if (!d->cd)
+		d->connect_at = w->now;
+	d->cd = cd;
+}
+
 static void strike(struct world *w, enum fault fault)
 {
 	struct wdonor *d = &w->donor[die(w, w->donors)];
@@ -226,6 +255,16 @@ static void strike(struct world *w, enum fault fault)
 	case FAULT_MEMORY:
 		if (may_forget(w, d) && none_in_flight_needs(w, d))
 			wdonor_restart(d);
+		break;
+	case FAULT_ADD:
+		if (die(w, 4) == 0 && w->donors < W_DONORS)
+			world_add_donor(w, 24);
+		else
+			add(w, d);
+		break;
+	case FAULT_REMOVE:
+		if (d->cd && in_use(w) > 2)
+			core_donor_remove(d->cd, w->now);
 		break;
 	case FAULT_ROT:
 		rots(w, g);
@@ -285,6 +324,7 @@ static void heal(struct world *w, bool odd_ends)
 
 	for (i = 0; i < w->donors; i++) {
 		w->donor[i].hung = false;
+		add(w, &w->donor[i]);	/* a new relay may have let go what a guest's map needs */
 		wdonor_limit(&w->donor[i], w->donor[i].chunks);
 		if (odd_ends)
 			w->donor[i].tamper = NULL;
@@ -464,6 +504,12 @@ static void sim_odd_pairs(void **state)
 	run(&odd_pairs);
 }
 
+static void sim_changing(void **state)
+{
+	(void)state;
+	run(&changing);
+}
+
 static void sim_rot(void **state)
 {
 	(void)state;
@@ -499,6 +545,7 @@ int main(void)
 		cmocka_unit_test(sim_liars),
 		cmocka_unit_test(sim_odd),
 		cmocka_unit_test(sim_odd_pairs),
+		cmocka_unit_test(sim_changing),
 		cmocka_unit_test(sim_rot),
 		cmocka_unit_test(sim_triples),
 		cmocka_unit_test(sim_narrow),

@@ -231,6 +231,24 @@ def repair_is_shown_and_ends():
         guest.io(f"fetch 0 {PAGES}")
 
 
+def donor_is_added():
+    """A donor that SIGHUP adds takes its share while the guest works; memxctl shows it."""
+    with cluster(2) as c:
+        guest = c.guest()
+        slots = guest.attach()["slots"]
+        guest.io(f"store 0 {slots} 1")          # all of it, or what is promised and not used goes there first
+        c.server("d9")
+        c.configure()
+        c.relay_process.signal(signal.SIGHUP)
+        until(lambda: any(d["name"] == "d9" and d["extents"] >= 2 for d in c.ctl("donors")), "the new donor has extents")
+        guest.io(f"fetch 0 {slots}")
+        until(lambda: not c.ctl("status")["moving_extents"], "nothing moves")
+        shown = c.ctl("repair")
+        equal((shown["remaining"], shown["stuck_extents"], shown["dead_donors"]), (0, 0, []), "nothing is missing")
+        check(c.counter("balanced") >= 2, "copies were moved there")
+        guest.io(f"fetch 0 {slots}")
+
+
 def donor_is_drained():
     with cluster(3) as c:
         guest = c.guest()
@@ -335,6 +353,7 @@ def no_donor_yet():
 sys.exit(run([
     pages_come_back, one_copy, more_lanes, quota_is_the_limit, quota_changes_with_the_configuration,
     two_guests_do_not_mix, unknown_guest_is_refused, guest_by_uuid,
-    relay_killed, relay_killed_under_way, relay_drains_and_restarts, ends_of_a_guest, session_freed_by_the_admin, donor_killed, repair_is_shown_and_ends, donor_is_drained,
+    relay_killed, relay_killed_under_way, relay_drains_and_restarts, ends_of_a_guest, session_freed_by_the_admin, donor_killed, repair_is_shown_and_ends, donor_is_added,
+    donor_is_drained,
     donor_comes_back, bad_guests_lose_their_channel_alone, partial_frame_harms_nobody, offers_without_end, no_donor_yet,
 ]))

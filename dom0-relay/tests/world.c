@@ -137,6 +137,7 @@ static void op_log(void *ctx, enum core_log_level level, const char *event, cons
 	struct world *w = ctx;
 
 	snprintf(w->last_event, sizeof(w->last_event), "%s", event);
+	w->seen += w->watched && !strcmp(w->watched, event);
 	if (!w->quiet)
 		fprintf(stderr, "# %8.3f <%d> %s %s\n", (double)w->now / 1e9, level, event, fields);
 }
@@ -526,6 +527,33 @@ static void add_donors(struct world *w)
 	}
 }
 
+static struct wdonor *donor_make(struct world *w, u32 i, u32 chunks)
+{
+	struct wdonor *d = &w->donor[i];
+
+	d->w = w;
+	snprintf(d->name, sizeof(d->name), "d%u", i);
+	memset(d->id, 0xd0 + (int)i, sizeof(d->id));
+	d->instance = 100 * (i + 1);
+	d->chunks = chunks;
+	d->there = true;
+	srv_start(d);
+	return d;
+}
+
+struct wdonor *world_add_donor(struct world *w, u32 chunks)
+{
+	struct wdonor *d;
+
+	assert(w->donors < W_DONORS);
+	d = donor_make(w, w->donors++, chunks);
+	d->cd = core_donor_add(w->core, d->name, d, w->now);
+	assert(d->cd);
+	d->connect_at = w->now;
+	wdonor_up(d);
+	return d;
+}
+
 struct world *world_new(u64 seed, u32 donors, u32 chunks, void (*configure)(struct core_config *cfg))
 {
 	struct world *w = core_zalloc(sizeof(*w));
@@ -547,17 +575,8 @@ struct world *world_new(u64 seed, u32 donors, u32 chunks, void (*configure)(stru
 	w->core = core_new(&w->cfg, &world_ops, w, w->now);
 	assert(w->core);
 	w->donors = donors;
-	for (i = 0; i < donors; i++) {
-		struct wdonor *d = &w->donor[i];
-
-		d->w = w;
-		snprintf(d->name, sizeof(d->name), "d%u", i);
-		memset(d->id, 0xd0 + (int)i, sizeof(d->id));
-		d->instance = 100 * (i + 1);
-		d->chunks = chunks;
-		d->there = true;
-		srv_start(d);
-	}
+	for (i = 0; i < donors; i++)
+		donor_make(w, i, chunks);
 	add_donors(w);
 	world_settle(w);
 	return w;

@@ -124,6 +124,8 @@ struct world {
 	u64 reconnect_ns;
 	bool quiet;			/* no log */
 	char last_event[64];
+	const char *watched;		/* events of this name are counted */
+	u32 seen;
 	u64 delivered;
 };
 
@@ -140,6 +142,7 @@ struct core_counters world_counters(struct world *w);
 void wdonor_up(struct wdonor *d);			/* connects at once */
 void wdonor_drop(struct wdonor *d);			/* the connection breaks */
 void wdonor_restart(struct wdonor *d);			/* and all its memory is gone */
+struct wdonor *world_add_donor(struct world *w, u32 chunks);	/* to the configuration, as it runs */
 void world_drop_conns(struct wdonor *d);		/* what is left of its connections */
 void wdonor_swap(struct wdonor *a, struct wdonor *b);	/* each is found at the other's address */
 void wdonor_set_domain(struct wdonor *d, const char *domain);

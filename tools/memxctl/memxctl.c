@@ -158,6 +158,7 @@ static const struct field status_fields[] = {
 	{ "extents degraded", "degraded_extents", COL_NUMBER },
 	{ "extents waiting", "waiting_extents", COL_NUMBER },
 	{ "extents to repair", "repair_extents", COL_NUMBER },
+	{ "extents moving", "moving_extents", COL_NUMBER },
 	{ "memory", "pages_total", COL_PAGES },
 	{ "memory limit", "pages_limit", COL_PAGES },
 	{ "host in want", "pressed", COL_BOOL },
@@ -171,6 +172,8 @@ static const struct field status_fields[] = {
 static const struct field repair_fields[] = {
 	{ "extents to copy", "remaining", COL_NUMBER },
 	{ "bytes to copy", "remaining_bytes", COL_BYTES },
+	{ "without room", "stuck_extents", COL_NUMBER },
+	{ "moving", "moving_extents", COL_NUMBER },
 	{ "time left", "seconds_left", COL_SECONDS },
 	{ "rate, per second", "rate", COL_BYTES },
 	{ "extents degraded", "degraded_extents", COL_NUMBER },
