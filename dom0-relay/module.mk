@@ -20,6 +20,9 @@ memx-shm-probe_LIBS := memx-user
 memx-shm-probe_PKGS := libxxhash
 memx-shm-probe_NOINSTALL := y
 
+TESTS_C += relay-edge-pace
+relay-edge-pace_SRCS := dom0-relay/tests/edge-pace.c
+
 TESTS_SCRIPT += relay-daemon
 relay-daemon_CMD := dom0-relay/tests/daemon.py
 relay-daemon_PROGS := memx-dom0-relay memx-server memxctl

@@ -7,8 +7,8 @@
  * under its mutex, a link that has ended, to be unmapped. A struct xen_link belongs to whoever has it at hand: made here, used
  * there, freed here.
  *
- * Watches say only where to look. A domain that a watch names is marked and looked at once its pause is over, so a guest that
- * writes all day costs SCANS_PER_SECOND looks. Nothing is read in transactions: an offer is read between two looks at its
+ * Watches say only where to look. A domain that a watch names is marked and looked at once its pause is over (pace.h), so a guest
+ * that writes all day costs few looks, and one that offers and hangs up in a loop few connections. Nothing is read in transactions: an offer is read between two looks at its
  * nonce, and the guest refuses a HELLO with another nonce anyway.
  *
  * Identity is what only the toolstack can write: /local/domain/D/vm and /local/domain/D/name, read anew for every offer (a
@@ -29,12 +29,10 @@
 #include <xenstore.h>
 
 #include "edge.h"
+#include "pace.h"
 #include "vchan.h"
 
 enum {
-	SCANS_PER_SECOND = 20,
-	RETRY_MIN_MS = 250,
-	RETRY_MAX_MS = 8000,
 	MAX_REASON = 128,
 };
 
@@ -50,10 +48,7 @@ struct domain {
 	struct domain *next;
 	u32 domid;
 	bool seen;			/* in the sweep that runs */
-	bool dirty;			/* to be looked at */
-	u64 look_at;			/* not before, ns */
-	u64 retry_at;			/* look again without being told; 0: no */
-	u32 failures;			/* of connecting, in a row */
+	struct pace pace;
 	bool linked;			/* a link is with the data thread */
 	u64 offer;			/* connected last; not again */
 	u64 refused;			/* offer that was refused last */
@@ -203,7 +198,7 @@ static struct domain *domain_new(struct xen_edge *e, u32 domid)
 	if (!d)
 		return NULL;
 	d->domid = domid;
-	d->dirty = true;
+	d->pace.poked = true;
 	d->next = e->domains;
 	e->domains = d;
 	watch_domain(e, d, true);
@@ -320,7 +315,7 @@ static void take_back(struct xen_edge *e)
 		d = domain_find(e, l->domid);
 		if (d) {
 			d->linked = false;
-			d->dirty = true;
+			pace_ended(&d->pace, memx_now());
 		}
 		free(l);
 	}
@@ -328,12 +323,9 @@ static void take_back(struct xen_edge *e)
 
 static void connect_failed(struct domain *d, unsigned int lane, int err)
 {
-	u64 pause = RETRY_MIN_MS * MS << (d->failures < 5 ? d->failures : 5);
-
 	memx_log_limited(MEMX_LOG_WARNING, "vchan-failed", "domid=%u name=%s lane=%u reason=%s", d->domid, memx_quoted(d->name), lane,
 			 memx_quoted(strerror(err)));
-	d->failures++;
-	d->retry_at = memx_now() + (pause < RETRY_MAX_MS * MS ? pause : RETRY_MAX_MS * MS);
+	pace_failed(&d->pace, memx_now());
 }
 
 static void connect_guest(struct xen_edge *e, struct domain *d, const struct conf_guest *allowed, u64 offer, unsigned int lanes)
@@ -364,12 +356,11 @@ static void connect_guest(struct xen_edge *e, struct domain *d, const struct con
 	}
 	/* An offer is good for one connection: whatever comes of it, this nonce is used up. */
 	d->offer = offer;
-	d->failures = 0;
-	d->retry_at = 0;
+	pace_linked(&d->pace, memx_now());
 	if (!read_nonce(e, d, &again) || again != offer) {
 		close_lanes(l->chans, l->lanes);
 		free(l);
-		d->dirty = true;
+		d->pace.poked = true;
 		return;
 	}
 	d->linked = true;
@@ -389,9 +380,7 @@ static void look(struct xen_edge *e, struct domain *d)
 	bool offered;
 	u64 offer;
 
-	d->dirty = false;
-	d->retry_at = 0;
-	d->look_at = memx_now() + 1000 * MS / SCANS_PER_SECOND;
+	pace_looked(&d->pace, memx_now());
 	value = read_memx(e, d, "state");
 	offered = value && !strcmp(value, "offered");
 	free(value);
@@ -519,7 +508,7 @@ static void take_watches(struct xen_edge *e)
 		else if (!memx_parse_u64(token, &domid))
 			d = domain_find(e, (u32)domid);
 		if (d)
-			d->dirty = true;
+			d->pace.poked = true;
 		free(event);
 	}
 	if (domains)
@@ -533,15 +522,10 @@ static int look_around(struct xen_edge *e)
 	struct domain *d;
 
 	for (d = e->domains; d; d = d->next) {
-		if (!d->dirty && !(d->retry_at && d->retry_at <= now)) {
-			if (d->retry_at && d->retry_at < next)
-				next = d->retry_at;
-			continue;
-		}
-		at = d->look_at;
+		at = pace_due(&d->pace);
 		if (at <= now) {
 			look(e, d);
-			at = d->dirty ? d->look_at : d->retry_at ? d->retry_at : UINT64_MAX;
+			at = pace_due(&d->pace);
 		}
 		if (at < next)
 			next = at;
@@ -567,7 +551,7 @@ static bool take_orders(struct xen_edge *e)
 		relay_conf_put(e->conf);
 		e->conf = conf;
 		for (struct domain *d = e->domains; d; d = d->next) {
-			d->dirty = true;
+			d->pace.poked = true;
 			d->refused = 0;
 		}
 	}
