@@ -3,16 +3,19 @@
 
 core-world_SRCS := dom0-relay/tests/world.c dom0-relay/tests/world-guest.c
 
-TESTS_C += relay-core-basic relay-core-guest relay-core-donor relay-core-place relay-core-roster relay-core-reclaim relay-core-balance relay-core-sim
+TESTS_C += relay-core-basic relay-core-guest relay-core-donor relay-core-heal relay-core-place relay-core-roster relay-core-reclaim relay-core-balance relay-core-sim
 relay-core-basic_SRCS := dom0-relay/tests/core-basic.c $(core-world_SRCS)
 relay-core-basic_LIBS := memx-relay-core memx-server-core
 relay-core-basic_PKGS := libxxhash
 relay-core-guest_SRCS := dom0-relay/tests/core-guest.c $(core-world_SRCS)
 relay-core-guest_LIBS := memx-relay-core memx-server-core
 relay-core-guest_PKGS := libxxhash
-relay-core-donor_SRCS := dom0-relay/tests/core-donor.c $(core-world_SRCS)
+relay-core-donor_SRCS := dom0-relay/tests/core-donor.c dom0-relay/tests/donors.c $(core-world_SRCS)
 relay-core-donor_LIBS := memx-relay-core memx-server-core
 relay-core-donor_PKGS := libxxhash
+relay-core-heal_SRCS := dom0-relay/tests/core-heal.c dom0-relay/tests/donors.c $(core-world_SRCS)
+relay-core-heal_LIBS := memx-relay-core memx-server-core
+relay-core-heal_PKGS := libxxhash
 relay-core-place_SRCS := dom0-relay/tests/core-place.c $(core-world_SRCS)
 relay-core-place_LIBS := memx-relay-core memx-server-core
 relay-core-place_PKGS := libxxhash

@@ -8,70 +8,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "world.h"
-
-static struct world *w;
-static struct wguest *g;
-
-static void cluster(u32 donors, u32 replicas)
-{
-	w = world_new(11, donors, 32, NULL);
-	g = wguest_new(w, 256, replicas);
-	assert_true(wguest_start(g));
-	assert_int_equal(g->replicas, replicas);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	world_free(w);
-	return 0;
-}
-
-static void stored(u32 slot, u32 count)
-{
-	assert_int_equal(wguest_do(g, wguest_store(g, slot, count)), MEMX_S_OK);
-}
-
-static void fetched(u32 slot, u32 count)
-{
-	assert_int_equal(wguest_do(g, wguest_fetch(g, slot, count)), MEMX_S_OK);
-}
-
-static struct wdonor *donor_of(const u8 id[16])
-{
-	u32 i;
-
-	for (i = 0; i < w->donors; i++)
-		if (!memcmp(w->donor[i].id, id, 16))
-			return &w->donor[i];
-	return NULL;
-}
-
-/* The @n-th replica of the extent, by the record that the guest holds. */
-static struct wdonor *holder(u32 extent, u32 n)
-{
-	return donor_of(g->record[extent].replica[n].donor);
-}
-
-static u32 live_copies(u32 extent)
-{
-	u32 i, n = 0;
-
-	for (i = 0; i < g->record[extent].replicas; i++)
-		n += g->record[extent].replica[i].state == MEMX_R_LIVE;
-	return n;
-}
-
-static u8 state_at(u32 extent, const struct wdonor *d)
-{
-	u32 i;
-
-	for (i = 0; i < g->record[extent].replicas; i++)
-		if (!memcmp(g->record[extent].replica[i].donor, d->id, 16))
-			return g->record[extent].replica[i].state;
-	return MEMX_R_NONE;
-}
+#include "donors.h"
 
 /* ---- records ----------------------------------------------------------------------------------------------------------------- */
 
@@ -337,11 +274,6 @@ static void new_instance_is_not_trusted(void **state)
 	assert_int_equal(world_counters(w).extents_lost, 0);
 }
 
-static void no_repair(struct core_config *cfg)
-{
-	cfg->repair_rate = 0;
-}
-
 /*
  * A donor had confirmed a write, forgot everything and joined again before the write was acknowledged: its first word counts
  * no more, it must have the page once more.
@@ -377,18 +309,6 @@ static void a_confirmation_dies_with_the_memory(void **state)
 	f = wguest_fetch(g, 8, 1);
 	world_pass(w, 2000);
 	assert_true(f->done && f->status == MEMX_S_OK);
-}
-
-static void repaired(void)
-{
-	struct core_status st;
-	u32 turns = 0;
-
-	do {
-		world_pass(w, 200);
-		core_status(w->core, &st);
-	} while (st.extents_degraded && ++turns < 300);
-	assert_int_equal(st.extents_degraded, 0);
 }
 
 /* After repair, the next failure is survived as the first was. */
@@ -727,184 +647,17 @@ static void odd_answers_to_a_fetch(void **state)
 	assert_int_equal(live_copies(0), 1);
 }
 
-/* ---- copies that are damaged or incomplete --------------------------------------------------------------------------------------- */
-
-/* The donor has its page of @slot damaged. */
-static void rots(struct wdonor *d, u32 slot)
-{
-	u8 page[MEMX_PAGE_SIZE], *at;
-
-	wguest_page(g, slot, g->slot[slot].good, page);
-	at = wdonor_find(d, page);
-	assert_non_null(at);
-	at[1234] ^= 4;
-}
-
-static bool has(struct wdonor *d, u32 slot)
-{
-	u8 page[MEMX_PAGE_SIZE];
-
-	wguest_page(g, slot, g->slot[slot].good, page);
-	return wdonor_find(d, page);
-}
-
-/* A damaged copy is bypassed, and replaced where it lies. */
-static void a_bad_copy_is_healed(void **state)
-{
-	struct wdonor *d;
-	u32 i;
-
-	(void)state;
-	cluster(2, 2);
-	stored(0, 8);
-	d = holder(0, 0);
-	rots(d, 3);
-	rots(d, 5);
-	for (i = 0; i < 200 && world_counters(w).bad_pages < 2; i++)
-		fetched(0, 8);
-	world_settle(w);
-	assert_int_equal(world_counters(w).bad_pages, 2);
-	assert_int_equal(world_counters(w).pages_healed, 2);
-	assert_true(has(d, 3) && has(d, 5));
-	holder(0, 1)->hung = true;
-	world_pass(w, 2000);
-	fetched(0, 8);
-}
-
-/* FETCH of repair or of a guest: the donor says that it holds none of it. */
-static bool hides_pages(struct wdonor *d, struct frame *f)
-{
-	struct memx_page *page = (struct memx_page *)(f->body + MEMX_IO_LEN);
-	u32 i, count;
-
-	(void)d;
-	if ((memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) != MEMX_OP_FETCH || f->len < MEMX_IO_LEN)
-		return true;
-	count = memx_le16(((struct memx_io *)f->body)->count);
-	for (i = 0; i < count; i++) {
-		memset(&page[i].trailer, 0, sizeof(page[i].trailer));
-		page[i].status = memx_put_le32(MEMX_S_ABSENT);
-	}
-	f->hdr.status = memx_put_le32(MEMX_S_PARTIAL);
-	f->len = MEMX_IO_LEN + count * (u32)sizeof(*page);
-	f->hdr.len = memx_put_le32(f->len);
-	return true;
-}
-
-/* What the only source listed and then has not got: the new copy is not complete, so it does not become live. */
-static void repair_does_not_believe_absence(void **state)
-{
-	struct wdonor *lost, *left;
-
-	(void)state;
-	cluster(2, 2);
-	stored(0, 32);
-	left = holder(0, 0);
-	lost = holder(0, 1);
-	left->tamper = hides_pages;
-	wdonor_restart(lost);
-	world_pass(w, 10000);
-	assert_int_equal(state_at(0, lost), MEMX_R_SYNCING);
-	assert_int_equal(world_counters(w).replicas_repaired, 0);
-	left->tamper = NULL;
-	world_pass(w, 60000);
-	assert_int_equal(state_at(0, lost), MEMX_R_LIVE);
-	left->hung = true;
-	world_pass(w, 2000);
-	fetched(0, 32);
-}
-
-/* With another live copy the pages come from there. */
-static void repair_asks_the_other_source(void **state)
-{
-	struct wdonor *lost, *liar;
-	u32 i;
-
-	(void)state;
-	cluster(3, 3);
-	stored(0, 32);
-	liar = holder(0, 0);
-	lost = holder(0, 2);
-	liar->tamper = hides_pages;
-	wdonor_restart(lost);
-	repaired();
-	for (i = 0; i < 32; i++)
-		assert_true(has(lost, i));
-}
-
-/* Damage at one source: from the other, and healed. Nowhere right: not copied, not live, until the slot is stored anew. */
-static void repair_never_replicates_damage(void **state)
-{
-	struct wdonor *lost, *bad;
-	u32 i;
-
-	(void)state;
-	cluster(3, 3);
-	stored(0, 32);
-	bad = holder(0, 0);
-	lost = holder(0, 2);
-	rots(bad, 7);
-	rots(bad, 31);
-	wdonor_restart(lost);
-	repaired();
-	for (i = 0; i < 32; i++)
-		assert_true(has(lost, i) && has(bad, i));
-	world_free(w);
-
-	cluster(2, 2);
-	stored(0, 32);
-	bad = holder(0, 0);
-	lost = holder(0, 1);
-	rots(bad, 7);
-	wdonor_restart(lost);
-	world_pass(w, 10000);
-	assert_int_equal(state_at(0, lost), MEMX_R_SYNCING);
-	assert_true(has(lost, 6) && has(lost, 8));
-	stored(7, 1);
-	world_pass(w, 60000);
-	assert_int_equal(state_at(0, lost), MEMX_R_LIVE);
-}
-
-/* The live source has it damaged; a stale copy, kept as a last resort, has it. */
-static void a_stale_copy_helps_repair(void **state)
-{
-	struct wdonor *bad, *stale;
-
-	(void)state;
-	w = world_new(11, 2, 32, no_repair);
-	g = wguest_new(w, 256, 2);
-	assert_true(wguest_start(g));
-	stored(0, 32);
-	bad = holder(0, 0);
-	stale = holder(0, 1);
-	stale->there = false;
-	wdonor_drop(stale);
-	assert_non_null(wguest_store(g, 40, 1));
-	world_pass(w, 1000);
-	assert_int_equal(state_at(0, stale), MEMX_R_STALE);
-	rots(bad, 7);
-	stale->there = true;
-	world_pass(w, 1000);
-	fetched(0, 32);			/* the last resort serves */
-	world_settle(w);
-	assert_true(has(bad, 7));	/* and heals */
-}
-
-#define rule(name) cmocka_unit_test_teardown(name, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rule(no_store_before_its_record), rule(nothing_freed_before_its_record), rule(acknowledged_only_by_all),
-		rule(one_copy_waits), rule(two_copies_go_on), rule(last_live_is_never_dropped), rule(late_bytes_change_nothing),
-		rule(fetch_is_hedged), rule(no_fetch_waits_for_one_donor), rule(lag_judges_nobody), rule(new_instance_is_not_trusted),
-		rule(a_confirmation_dies_with_the_memory),
-		rule(one_after_the_other),
-		rule(repair_respects_versions), rule(all_copies_lost), rule(a_bad_copy_is_not_believed),
-		rule(the_only_copy_is_bad), rule(an_old_page_is_not_believed), rule(broken_answers_end_the_connection),
-		rule(a_double_answer_is_a_violation), rule(odd_answers_cost_no_copy), rule(odd_answers_to_place_cost_no_copy),
-		rule(odd_answers_to_a_fetch), rule(a_bad_copy_is_healed), rule(repair_does_not_believe_absence),
-		rule(repair_asks_the_other_source), rule(repair_never_replicates_damage), rule(a_stale_copy_helps_repair),
+		rule(one_copy_waits), rule(two_copies_go_on), rule(last_live_is_never_dropped),
+		rule(late_bytes_change_nothing), rule(fetch_is_hedged), rule(no_fetch_waits_for_one_donor),
+		rule(lag_judges_nobody), rule(new_instance_is_not_trusted), rule(a_confirmation_dies_with_the_memory),
+		rule(one_after_the_other), rule(repair_respects_versions), rule(all_copies_lost),
+		rule(a_bad_copy_is_not_believed), rule(the_only_copy_is_bad), rule(an_old_page_is_not_believed),
+		rule(broken_answers_end_the_connection), rule(a_double_answer_is_a_violation), rule(odd_answers_cost_no_copy),
+		rule(odd_answers_to_place_cost_no_copy), rule(odd_answers_to_a_fetch),
 	};
 
 	return cmocka_run_group_tests_name("relay core: donors that fail and lie", tests, NULL, NULL);

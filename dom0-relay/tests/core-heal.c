@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * core-heal.c - copies that are damaged or incomplete: what the relay believes, and how they are made whole.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "donors.h"
+
+/* The donor has its page of @slot damaged. */
+static void rots(struct wdonor *d, u32 slot)
+{
+	u8 page[MEMX_PAGE_SIZE], *at;
+
+	wguest_page(g, slot, g->slot[slot].good, page);
+	at = wdonor_find(d, page);
+	assert_non_null(at);
+	at[1234] ^= 4;
+}
+
+static bool has(struct wdonor *d, u32 slot)
+{
+	u8 page[MEMX_PAGE_SIZE];
+
+	wguest_page(g, slot, g->slot[slot].good, page);
+	return wdonor_find(d, page);
+}
+
+/* A damaged copy is bypassed, and replaced where it lies. */
+static void a_bad_copy_is_healed(void **state)
+{
+	struct wdonor *d;
+	u32 i;
+
+	(void)state;
+	cluster(2, 2);
+	stored(0, 8);
+	d = holder(0, 0);
+	rots(d, 3);
+	rots(d, 5);
+	for (i = 0; i < 200 && world_counters(w).bad_pages < 2; i++)
+		fetched(0, 8);
+	world_settle(w);
+	assert_int_equal(world_counters(w).bad_pages, 2);
+	assert_int_equal(world_counters(w).pages_healed, 2);
+	assert_true(has(d, 3) && has(d, 5));
+	holder(0, 1)->hung = true;
+	world_pass(w, 2000);
+	fetched(0, 8);
+}
+
+/* FETCH of repair or of a guest: the donor says that it holds none of it. */
+static bool hides_pages(struct wdonor *d, struct frame *f)
+{
+	struct memx_page *page = (struct memx_page *)(f->body + MEMX_IO_LEN);
+	u32 i, count;
+
+	(void)d;
+	if ((memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) != MEMX_OP_FETCH || f->len < MEMX_IO_LEN)
+		return true;
+	count = memx_le16(((struct memx_io *)f->body)->count);
+	for (i = 0; i < count; i++) {
+		memset(&page[i].trailer, 0, sizeof(page[i].trailer));
+		page[i].status = memx_put_le32(MEMX_S_ABSENT);
+	}
+	f->hdr.status = memx_put_le32(MEMX_S_PARTIAL);
+	f->len = MEMX_IO_LEN + count * (u32)sizeof(*page);
+	f->hdr.len = memx_put_le32(f->len);
+	return true;
+}
+
+/* What the only source listed and then has not got: the new copy is not complete, so it does not become live. */
+static void repair_does_not_believe_absence(void **state)
+{
+	struct wdonor *lost, *left;
+
+	(void)state;
+	cluster(2, 2);
+	stored(0, 32);
+	left = holder(0, 0);
+	lost = holder(0, 1);
+	left->tamper = hides_pages;
+	wdonor_restart(lost);
+	world_pass(w, 10000);
+	assert_int_equal(state_at(0, lost), MEMX_R_SYNCING);
+	assert_int_equal(world_counters(w).replicas_repaired, 0);
+	left->tamper = NULL;
+	world_pass(w, 60000);
+	assert_int_equal(state_at(0, lost), MEMX_R_LIVE);
+	left->hung = true;
+	world_pass(w, 2000);
+	fetched(0, 32);
+}
+
+/* With another live copy the pages come from there. */
+static void repair_asks_the_other_source(void **state)
+{
+	struct wdonor *lost, *liar;
+	u32 i;
+
+	(void)state;
+	cluster(3, 3);
+	stored(0, 32);
+	liar = holder(0, 0);
+	lost = holder(0, 2);
+	liar->tamper = hides_pages;
+	wdonor_restart(lost);
+	repaired();
+	for (i = 0; i < 32; i++)
+		assert_true(has(lost, i));
+}
+
+/* Damage at one source: from the other, and healed. Nowhere right: not copied, not live, until the slot is stored anew. */
+static void repair_never_replicates_damage(void **state)
+{
+	struct wdonor *lost, *bad;
+	u32 i;
+
+	(void)state;
+	cluster(3, 3);
+	stored(0, 32);
+	bad = holder(0, 0);
+	lost = holder(0, 2);
+	rots(bad, 7);
+	rots(bad, 31);
+	wdonor_restart(lost);
+	repaired();
+	for (i = 0; i < 32; i++)
+		assert_true(has(lost, i) && has(bad, i));
+	world_free(w);
+
+	cluster(2, 2);
+	stored(0, 32);
+	bad = holder(0, 0);
+	lost = holder(0, 1);
+	rots(bad, 7);
+	wdonor_restart(lost);
+	world_pass(w, 10000);
+	assert_int_equal(state_at(0, lost), MEMX_R_SYNCING);
+	assert_true(has(lost, 6) && has(lost, 8));
+	stored(7, 1);
+	world_pass(w, 60000);
+	assert_int_equal(state_at(0, lost), MEMX_R_LIVE);
+}
+
+/* The live source has it damaged; a stale copy, kept as a last resort, has it. */
+static void a_stale_copy_helps_repair(void **state)
+{
+	struct wdonor *bad, *stale;
+
+	(void)state;
+	w = world_new(11, 2, 32, no_repair);
+	g = wguest_new(w, 256, 2);
+	assert_true(wguest_start(g));
+	stored(0, 32);
+	bad = holder(0, 0);
+	stale = holder(0, 1);
+	stale->there = false;
+	wdonor_drop(stale);
+	assert_non_null(wguest_store(g, 40, 1));
+	world_pass(w, 1000);
+	assert_int_equal(state_at(0, stale), MEMX_R_STALE);
+	rots(bad, 7);
+	stale->there = true;
+	world_pass(w, 1000);
+	fetched(0, 32);			/* the last resort serves */
+	world_settle(w);
+	assert_true(has(bad, 7));	/* and heals */
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		rule(a_bad_copy_is_healed), rule(repair_does_not_believe_absence), rule(repair_asks_the_other_source),
+		rule(repair_never_replicates_damage), rule(a_stale_copy_helps_repair),
+	};
+
+	return cmocka_run_group_tests_name("relay core: copies that are damaged or incomplete", tests, NULL, NULL);
+}
