@@ -32,6 +32,8 @@ static json_t *counters(const struct server *server)
 #undef SRV_X
 	json_object_set_new(all, "pressed", integer(server->pressed));
 	json_object_set_new(all, "pages_reclaimed", integer(server->reclaim.came_back));
+	json_object_set_new(all, "pages_dropped", integer(server->reclaim.all_dropped));
+	json_object_set_new(all, "reclaims_refused", integer(server->refusals));
 	json_object_set_new(all, "connections_accepted", integer(server->accepted));
 	json_object_set_new(all, "connections_refused", integer(server->refused));
 	json_object_set_new(all, "connections_malformed", integer(server->malformed));
@@ -60,7 +62,7 @@ static json_t *cmd_status(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 		(u8)(server->instance >> 56), (u8)(server->instance >> 48), (u8)(server->instance >> 40),
 		(u8)(server->instance >> 32), (u8)(server->instance >> 24), (u8)(server->instance >> 16),
 		(u8)(server->instance >> 8), (u8)server->instance }, 8);
-	return json_pack("{s:s, s:o, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:o}",
+	return json_pack("{s:s, s:o, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:s, s:o}",
 			 "role", "donor", "id", hex(server->id, 16), "instance", instance,
 			 "domain", server->settings.domain, "listen", memx_addr_text(&server->settings.listen),
 			 "port", (json_int_t)server->port,
@@ -73,6 +75,7 @@ static json_t *cmd_status(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 			 "pages_reserved", integer(t.pages_reserved), "sessions", integer(t.sessions),
 			 "connections", integer(t.connections), "extents", integer(t.extents),
 			 "draining", t.draining, "locked", server->facts.locked, "huge", server->facts.huge,
+			 "reclaim_refused", server->reclaim.refusal,
 			 "counters", counters(server));
 }
 

@@ -30,6 +30,7 @@ static const char *const event_name[] = {
 	[SRV_EVENT_CONDEMNED] = "extents-condemned",
 	[SRV_EVENT_NOSPACE] = "no-space",
 	[SRV_EVENT_NOMEM] = "no-memory",
+	[SRV_EVENT_DROPPED] = "copy-dropped",
 };
 
 static const char *const event_number[] = {
@@ -42,19 +43,20 @@ static const char *const event_number[] = {
 	[SRV_EVENT_CONDEMNED] = "pages_freed",
 	[SRV_EVENT_NOSPACE] = "pages_wanted",
 	[SRV_EVENT_NOMEM] = "extent",
+	[SRV_EVENT_DROPPED] = "extent",
 };
 
 static void on_event(void *ctx, const struct srv_event *e)
 {
 	enum memx_log_level level = e->kind == SRV_EVENT_NOMEM || e->kind == SRV_EVENT_SUPERSEDED ||
-		e->kind == SRV_EVENT_NOSPACE || e->kind == SRV_EVENT_FENCED ? MEMX_LOG_WARNING : MEMX_LOG_INFO;
+		e->kind == SRV_EVENT_NOSPACE || e->kind == SRV_EVENT_FENCED || e->kind == SRV_EVENT_DROPPED ? MEMX_LOG_WARNING : MEMX_LOG_INFO;
 	char session[33];
 
 	(void)ctx;
 	memx_format_hex(session, e->session, 16);
 	memx_log_limited(level, event_name[e->kind], "vm=%s session=%s epoch=%llu %s=%llu peer=%s", memx_uuid_text(e->vm),
 			 session, (unsigned long long)e->epoch, event_number[e->kind], (unsigned long long)e->number,
-			 peer_name(e->conn_ctx));
+			 e->kind == SRV_EVENT_DROPPED ? "none" : peer_name(e->conn_ctx));
 }
 
 /* ---- moments of leisure ----------------------------------------------------------------------------------------------- */
@@ -146,6 +148,8 @@ static void reload(struct server *server)
 			 (unsigned long long)(server->limit >> 20));
 	else if (s.memory)
 		server->settings.memory = s.memory;
+	server->settings.reclaim_wait = s.reclaim_wait;
+	server->settings.self_drop = s.self_drop;
 	if (s.pressure != server->settings.pressure || s.min_available != server->settings.min_available) {
 		server->settings.pressure = s.pressure;
 		server->settings.min_available = s.min_available;
@@ -274,7 +278,8 @@ static void stop(struct server *server)
 
 int main(int argc, char **argv)
 {
-	struct server server = { .listener = MEMX_WATCH_INIT, .psi = MEMX_WATCH_INIT, .psi_read = -1 };
+	struct server server = { .listener = MEMX_WATCH_INIT, .psi = MEMX_WATCH_INIT, .psi_read = -1, .holder.connecting = MEMX_WATCH_INIT,
+				 .holder.conn.watch = MEMX_WATCH_INIT };
 	char id[33];
 	uint64_t usec;
 	int ret = 1;

@@ -2,11 +2,11 @@
 # The donor: its core without I/O as a library (simulation, tests and fuzzers link it), the daemon around it.
 
 LIBRARIES += memx-server-core
-memx-server-core_SRCS := $(addprefix server/core/,core.c session.c extent.c io.c chunks.c pressure.c reclaim.c heap_store.c)
+memx-server-core_SRCS := $(addprefix server/core/,core.c session.c extent.c io.c chunks.c pressure.c reclaim.c drop.c heap_store.c)
 memx-server-core_PKGS := libxxhash
 
 PROGRAMS += memx-server
-memx-server_SRCS := $(addprefix server/,main.c settings.c peer.c control.c pressure.c reclaim.c memfd_store.c)
+memx-server_SRCS := $(addprefix server/,main.c settings.c peer.c control.c pressure.c reclaim.c holder.c memfd_store.c)
 memx-server_LIBS := memx-server-core memx-user
 memx-server_PKGS := libxxhash inih jansson libsystemd
 

@@ -8,6 +8,7 @@
  *   control.c      the control socket
  *   pressure.c     the limit, and the host's need for its memory
  *   reclaim.c      getting back what is used beyond it
+ *   holder.c       asking the other holder of a copy that is to be dropped
  *   memfd_store.c  the memory
  *   core/          every decision
  *
@@ -15,6 +16,9 @@
  */
 #ifndef SRV_SERVER_H
 #define SRV_SERVER_H
+
+#include <errno.h>
+#include <stdio.h>
 
 #include "core/core.h"
 #include "core/pressure.h"
@@ -31,6 +35,8 @@ struct settings {
 	u64 session_quota;		/* bytes; 0: none */
 	int lock, huge;			/* enum srv_want */
 	u64 pressure;			/* ns of stalls per second that are a sign of want; 0: not watched */
+	u64 reclaim_wait;		/* ns that relays have to give memory back before copies are dropped without them */
+	bool self_drop;			/* whether that is done at all */
 	u64 min_available;		/* bytes of MemAvailable to leave to the host; 0: not watched */
 	u32 max_connections, max_sessions;
 	int log_level;
@@ -41,6 +47,31 @@ struct reclaim {
 	u64 began_ns;			/* 0: nothing is wanted back */
 	u64 began_used;			/* pages */
 	u64 came_back;			/* pages, of all that ended */
+	u64 freed;			/* extents, by others than ourselves, up to now */
+	u64 moved_ns;			/* when that last changed */
+	u64 dropped, all_dropped;	/* pages, by ourselves; since the start */
+	u64 again_ns;			/* nothing could be dropped; next try */
+	char refusal[256];		/* why */
+	u32 answer;			/* the last that said no */
+};
+
+enum { HOLDER_AVOIDED = 16 };
+
+/* The other holder of the copy that is to be dropped. */
+struct holder {
+	struct memx_conn conn;		/* first: found from it */
+	int state;
+	bool asking, next;		/* an answer is waited for; the connection first makes way for another one */
+	struct srv_drop drop;
+	u8 id[16];			/* of who is at the other end */
+	u64 instance;
+	struct memx_addr addr;
+	struct memx_watch connecting;
+	struct memx_timer timer;
+	struct {
+		u8 id[16];
+		u64 until_ns;
+	} avoid[HOLDER_AVOIDED];
 };
 
 struct server {
@@ -63,6 +94,8 @@ struct server {
 	u64 pressed;			/* times that the host's need lowered what is given */
 
 	struct reclaim reclaim;
+	struct holder holder;
+	u64 refusals;			/* times that memory was wanted back and no copy could be dropped */
 
 	struct memx_watch listener;
 	u16 port;
@@ -112,6 +145,15 @@ int server_set_limit(struct server *server, u64 bytes);		/* 0 or -errno: it stay
 
 void reclaim_look(struct server *server);	/* what is used or may be used has changed */
 void reclaim_stop(struct server *server);
+void reclaim_timer(struct memx_timer *timer, uint64_t now);
+void reclaim_answered(struct server *server, u64 serial, u32 status);	/* by the holder, or SRV_NO_ANSWER */
+
+/* ---- holder.c --------------------------------------------------------------------------------------------------------- */
+
+void holder_ask(struct server *server, const struct srv_drop *drop);
+bool holder_reachable(void *server, const u8 id[16]);
+void holder_done(struct server *server);	/* nothing more to ask for now */
+void holder_stop(struct server *server);
 
 /* ---- main.c ----------------------------------------------------------------------------------------------------------- */
 

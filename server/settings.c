@@ -32,6 +32,8 @@ static const struct memx_conf_key keys[] = {
 	MEMX_CONF_KEY("huge", CHOICE, struct settings, huge, .choices = want_words),
 	MEMX_CONF_KEY("pressure", DURATION, struct settings, pressure, .max = 1000000000),
 	MEMX_CONF_KEY("min_available", SIZE, struct settings, min_available, .max = 1ULL << 46),
+	MEMX_CONF_KEY("reclaim_wait", DURATION, struct settings, reclaim_wait, .min = 100000000, .max = 86400ULL * 1000000000),
+	MEMX_CONF_KEY("self_drop", BOOL, struct settings, self_drop),
 	MEMX_CONF_KEY("max_connections", UINT, struct settings, max_connections, .min = 1, .max = 65536),
 	MEMX_CONF_KEY("max_sessions", UINT, struct settings, max_sessions, .min = 1, .max = 1 << 20),
 	MEMX_CONF_KEY("log_level", CHOICE, struct settings, log_level, .choices = level_words),
@@ -47,6 +49,8 @@ static void defaults(struct settings *s)
 		.huge = SRV_TRY,
 		.pressure = 100000000,
 		.min_available = 64ULL << 20,
+		.reclaim_wait = 10000000000,
+		.self_drop = true,
 		.max_connections = 256,
 		.max_sessions = 65536,
 		.log_level = MEMX_LOG_INFO - LEVEL_FIRST,
@@ -139,12 +143,15 @@ static void help(void)
 	       "  -p, --pressure TIME       give memory back when tasks of this host wait longer for it, per second;\n"
 	       "                            0: do not look (default: 100ms)\n"
 	       "  -a, --min-available SIZE  give memory back when the host has less available; 0: do not look (default: 64M)\n"
+	       "  -w, --reclaim-wait TIME   drop copies that another donor confirms, when relays have given back nothing of\n"
+	       "                            what was asked for so long (default: 10s)\n"
+	       "  -s, --self-drop yes|no    whether that is done at all (default: yes)\n"
 	       "  -v, --log-level LEVEL     error, warning, notice, info or debug (default: info)\n"
 	       "      --check               read the settings, say whether they are right, and exit\n"
 	       "  -V, --version\n"
 	       "  -h, --help\n\n"
-	       "SIGHUP reads the file again: memory, domain, session_quota, pressure, min_available and log_level take effect\n"
-	       "at once. `memxctl limit SIZE` changes the memory without the file.\n"
+	       "SIGHUP reads the file again: memory, domain, session_quota, pressure, min_available, reclaim_wait, self_drop and\n"
+	       "log_level take effect at once. `memxctl limit SIZE` changes the memory without the file.\n"
 	       "SIGTERM answers what has arrived and ends. What this donor holds is then gone.\n");
 }
 
@@ -160,6 +167,8 @@ static const struct option options[] = {
 	{ "huge", required_argument, NULL, 'H' },
 	{ "pressure", required_argument, NULL, 'p' },
 	{ "min-available", required_argument, NULL, 'a' },
+	{ "reclaim-wait", required_argument, NULL, 'w' },
+	{ "self-drop", required_argument, NULL, 's' },
 	{ "log-level", required_argument, NULL, 'v' },
 	{ "check", no_argument, NULL, 'k' },
 	{ "version", no_argument, NULL, 'V' },
@@ -167,7 +176,7 @@ static const struct option options[] = {
 	{ NULL, 0, NULL, 0 }
 };
 
-static const char shorts[] = "c:m:l:d:i:C:q:L:H:p:a:v:Vh";
+static const char shorts[] = "c:m:l:d:i:C:q:L:H:p:a:w:s:v:Vh";
 
 static const char *key_of(int option)
 {
@@ -182,6 +191,8 @@ static const char *key_of(int option)
 	case 'H': return "huge";
 	case 'p': return "pressure";
 	case 'a': return "min_available";
+	case 'w': return "reclaim_wait";
+	case 's': return "self_drop";
 	case 'v': return "log_level";
 	default: return NULL;
 	}

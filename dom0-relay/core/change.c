@@ -108,14 +108,18 @@ static void ensure_reserved(struct session *s, struct core_donor *d)
 	fence_reserve(s, d, want, NULL);
 }
 
-/* Donors that had a copy and lost it: not the first choice for the next one. */
-static u64 failed_here(const struct extent *x)
+/*
+ * Donors that had a copy and lost it: not the first choice for the next one. Not at all while the record in effect calls that
+ * copy live: if this change does not come through, the guest's map would take an empty copy for a whole one. So the donor first
+ * goes from the record, and may be in the next.
+ */
+static u64 failed_here(const struct extent *x, bool live_only)
 {
 	u64 mask = 0;
 	u8 i;
 
 	for (i = 0; i < x->cur.n; i++)
-		if (x->cur.r[i].bad && x->cur.r[i].donor)
+		if (x->cur.r[i].bad && x->cur.r[i].donor && (!live_only || x->cur.r[i].state == MEMX_R_LIVE))
 			mask |= bit64(x->cur.r[i].donor->index);
 	return mask;
 }
@@ -146,7 +150,7 @@ static void no_room(struct extent *x)
 static void add_copies(struct extent *x, struct placement *p, u8 state)
 {
 	struct session *s = x->s;
-	u64 failed = failed_here(x);
+	u64 failed = failed_here(x, false), never = state == MEMX_R_LIVE ? 0 : failed_here(x, true);
 
 	/* A copy that only moves goes where it is to go; where one is missing beside, that comes first, and it stays. */
 	if (x->shift && (placement_copies(x, p) + 1 < s->replicas || (placement_copies(x, p) < s->replicas && !shift_target(x, p))))
@@ -156,7 +160,7 @@ static void add_copies(struct extent *x, struct placement *p, u8 state)
 		int i;
 
 		if (!d && failed && p->n < MEMX_MAX_REPLICAS)
-			d = place_choose(x, p, x->refused);
+			d = place_choose(x, p, x->refused | never);
 		if (!d) {
 			if (p->n && !x->no_room)
 				no_room(x);
@@ -296,6 +300,7 @@ static int place_refused(struct extent *x, struct core_donor *d, u32 status)
 	struct session *s = x->s;
 	int i = placement_find(&x->cur, d);
 	bool held = i >= 0 && replica_takes_writes(&x->cur.r[i]) && x->cur.r[i].instance == d->instance;
+	bool known_lost = i >= 0 && x->cur.r[i].bad;	/* it may have been made anew there, or have said so meanwhile */
 
 	switch (status) {
 	case S_LOST:
@@ -319,7 +324,7 @@ static int place_refused(struct extent *x, struct core_donor *d, u32 status)
 	case MEMX_S_LIMIT:
 	case MEMX_S_AGAIN:
 	case MEMX_S_GENERATION:
-		if (held)
+		if (held && !known_lost)
 			return -EPROTO;
 		s->sd[d->index].full_until = s->core->now + 1000 * MS;
 		break;
@@ -485,6 +490,40 @@ void extent_free_touched(struct extent *x)
 	}
 }
 
+static int in_force_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
+{
+	(void)dop;
+	(void)body;
+	return status != S_LOST && head->len ? -EPROTO : 0;
+}
+
+/* Donors may need to know which record is in force when nobody can tell them; a store that follows tells it as well. */
+static void tell_in_force(struct extent *x)
+{
+	struct session *s = x->s;
+	struct memx_place place = { .flags = memx_put_le32(MEMX_PLACE_IN_FORCE) };
+	u8 i;
+
+	if (!list_empty(&x->writes))
+		return;
+	placement_to_wire(&x->cur, x->index, &place.record);
+	for (i = 0; i < x->cur.n; i++) {
+		const struct replica *r = &x->cur.r[i];
+		struct dop *dop;
+
+		if (!replica_takes_writes(r) || !replica_usable(s, r) || !(r->donor->features & MEMX_FEATURE_RECLAIM))
+			continue;
+		place.session = memx_put_le32(s->sd[r->donor->index].handle);
+		dop = dop_new(r->donor, MEMX_OP_PLACE, DOP_CONTROL, in_force_done);
+		dop->session = s;
+		dop->epoch = s->epoch;
+		list_add_tail(&dop->in_session, &s->dops);
+		memcpy(dop->small, &place, sizeof(place));
+		dop->small_len = sizeof(place);
+		donor_queue(dop);
+	}
+}
+
 /*
  * A donor that joins, or joins again with another memory, has nothing of what is pending, whatever its place in the bits of
  * the requests said before.
@@ -535,6 +574,7 @@ void extent_record_acked(struct extent *x)
 	x->cur = x->next;
 	x->next.n = 0;
 	extent_count(x, 1);
+	tell_in_force(x);
 	x->refused = 0;
 	x->promote = 0;
 	x->urgent = false;

@@ -48,6 +48,7 @@ struct relay_core *core_new(const struct core_config *cfg, const struct core_ops
 	core->last_tick = now;
 	core->judge_from = now;
 	core->repair_at = now;
+	core->peers_version = 1;
 	core->tick_at = now + cfg->heartbeat_ns;
 	list_init(&core->links);
 	list_init(&core->sessions);

@@ -246,6 +246,8 @@ void core_donor_remove(struct core_donor *donor, u64 now);
 /* Moves all copies away from a donor (and takes no new ones there), or ends that. 0 or -ENOENT. */
 int core_donor_empty(struct relay_core *core, const char *name, bool on, u64 now);
 
+/* Where it is connected to (IPv6, or IPv4 mapped into it): what other donors are told. Before core_donor_up(). */
+void core_donor_address(struct core_donor *donor, const u8 address[16], u16 port, u64 now);
 void core_donor_up(struct core_donor *donor, u64 now);
 int core_donor_head(struct core_donor *donor, const struct memx_head *head, struct rbuf **body, u64 now);
 int core_donor_frame(struct core_donor *donor, const struct memx_head *head, struct rbuf *body, u64 now);
@@ -288,6 +290,7 @@ void core_donor_down(struct core_donor *donor, const char *reason, u64 now);
 	X(asks,			"times that a donor began to ask for memory back")		\
 	X(reclaimed,		"copies moved because their donor asked for its memory")	\
 	X(balanced,		"copies moved to donors with more room")			\
+	X(given_up,		"copies that donors dropped by themselves, confirmed by another holder")	\
 	X(reclaim_stuck,	"times that a donor asked and nothing could be moved")		\
 	X(no_repair_room,	"times that no donor had room for a replacement")		\
 	X(sessions_freed,	"sessions freed because their domain was gone or by command")	\

@@ -216,12 +216,23 @@ static int hello_done(struct dop *dop, u32 status, const struct memx_head *head,
 	memcpy(d->claimed_id, hello.id, sizeof(d->claimed_id));
 	d->claimed_instance = memx_le64(hello.instance);
 	donor_learn(d);
+	d->features = memx_le64(hello.features) & MEMX_FEATURE_RECLAIM;
+	d->peers_told = 0;
 	d->tried = true;
 	d->hello = true;
 	donor_stat(d);
 	core_say(core, CORE_LOG_INFO, "donor-hello", "donor=%s id=%s instance=%016llx", d->name, hexid(d->id).s,
 		 (unsigned long long)d->instance);
 	return 0;
+}
+
+void core_donor_address(struct core_donor *d, const u8 address[16], u16 port, u64 now)
+{
+	core_enter(d->core, now);
+	if (d->port != port || memcmp(d->address, address, sizeof(d->address)))
+		d->core->peers_version++;
+	memcpy(d->address, address, sizeof(d->address));
+	d->port = port;
 }
 
 void core_donor_up(struct core_donor *d, u64 now)
@@ -376,7 +387,8 @@ int core_donor_head(struct core_donor *d, const struct memx_head *head, struct r
 		donor_violation(d, "answer to nothing that was asked (op %u)", head->op);
 	} else if (head->len > MEMX_MAX_BODY) {
 		donor_violation(d, "frame of %u bytes", head->len);
-	} else if (!head->reply && head->op != MEMX_OP_PING && head->op != MEMX_OP_ASK) {
+	} else if (!head->reply && head->op != MEMX_OP_PING &&
+		   (!(d->features & MEMX_FEATURE_RECLAIM) || (head->op != MEMX_OP_ASK && head->op != MEMX_OP_DROPPED))) {
 		donor_violation(d, "unexpected request %u", head->op);
 	} else if (head->len) {
 		if (dop && dop->req)
@@ -399,6 +411,8 @@ static int donor_request(struct core_donor *d, const struct memx_head *head, con
 
 	if (head->op == MEMX_OP_PING && head->len)
 		return -EPROTO;
+	if (head->op == MEMX_OP_DROPPED)
+		return reclaim_dropped(d, head, body);
 	if (head->op == MEMX_OP_ASK) {
 		if (head->len != sizeof(stat))
 			return -EPROTO;

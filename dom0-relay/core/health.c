@@ -40,11 +40,15 @@ static int stat_done(struct dop *dop, u32 status, const struct memx_head *head, 
 void donor_serves(struct core_donor *d)
 {
 	struct list *pos;
+	u32 i;
 
 	d->dead = false;
 	core_say(d->core, CORE_LOG_NOTICE, "donor-up", "donor=%s domain=\"%s\" pages=%llu used=%llu reserved=%llu", d->name,
 		 d->domain, (unsigned long long)d->total, (unsigned long long)memx_le64(d->last_stat.pages_used),
 		 (unsigned long long)d->reserved);
+	for (i = 0; i < CORE_MAX_DONORS; i++)	/* before anything is placed: a donor may need it as soon as we are gone */
+		if (d->core->donor[i] && donor_ok(d->core->donor[i]))
+			reclaim_tell_peers(d->core->donor[i]);
 	list_for_each(pos, &d->core->sessions)
 		fence_donor_up(list_entry(pos, struct session, in_core), d);
 }
@@ -103,6 +107,8 @@ void donor_tick(struct core_donor *d)
 		look_for_death(d);
 	if (d->up && d->hello && d->core->now >= d->stat_at)
 		donor_stat(d);
+	if (d->stat && !d->duplicate)
+		reclaim_tell_peers(d);
 	if (d->up)
 		judge(d);
 	if (d->leaving)

@@ -161,6 +161,10 @@ struct core_donor {
 	u64 lat_ns, lat_dev_ns;		/* of fetches: smoothed mean and deviation (RFC 6298's estimator) */
 	u64 hedge_budget;		/* hundredths of a hedge */
 	u64 stores, fetches, losses;
+	u64 features;			/* agreed on */
+	u8 address[16];
+	u16 port;			/* 0: not known */
+	u64 peers_told;			/* core.peers_version of what it was told last */
 	u64 asked;			/* pages that it wants back */
 	u64 moved, moved_at_stat;	/* pages that it was told to free since it is known; when STAT was asked last */
 	u64 asked_at, stuck_at, reclaim_at;	/* asked first; said that it cannot be done; next look */
@@ -537,6 +541,8 @@ void heal_page(struct extent *x, struct core_donor *d, const struct memx_page *p
 
 void reclaim_asked(struct core_donor *d, u64 pages);
 void reclaim_moved(struct extent *x);
+int reclaim_dropped(struct core_donor *d, const struct memx_head *head, const struct rbuf *body);
+void reclaim_tell_peers(struct core_donor *d);
 void reclaim_tick(struct relay_core *core);
 bool replica_stays(const struct extent *x, const struct replica *r);	/* may this copy stay where it is? */
 
@@ -571,6 +577,7 @@ struct relay_core {
 	bool settling;
 	u64 last_tick, judge_from, started;
 	u64 tick_at;			/* next wanted tick */
+	u64 peers_version;		/* raised when it changes which donors there are, or where */
 	u64 repair_tokens, repair_at;
 	struct list repairs;
 	u32 repairing;

@@ -7,6 +7,9 @@
  * so the machinery that empties a whole donor makes another one elsewhere first (repair.c, at its rate), then drops it and
  * tells the donor to free it. Redundancy is never lower than before.
  *
+ * A donor that is not answered in time may drop a copy that another holder has confirmed to it, and says so (DROPPED). For that
+ * it is told where the others are (PEERS).
+ *
  * Cheapest first: extents whose copies are complete, and of those the ones that were not stored to for longest. While an
  * extent moves, each store to it goes to one donor more.
  */
@@ -50,6 +53,15 @@ void reclaim_asked(struct core_donor *d, u64 pages)
 		core_want_tick(core, core->now);
 }
 
+/* What was reserved for a copy that a donor does not want to hold any more was reserved elsewhere with the copy. */
+static void give_back_promise(struct session *s, struct core_donor *d)
+{
+	struct sdonor *sd = &s->sd[d->index];
+
+	if (sd->state == SD_READY && donor_ok(d) && sd->reserved >= 1ULL << s->order)
+		fence_reserve(s, d, sd->reserved - (1ULL << s->order), NULL);
+}
+
 /* The record without a marked copy took effect. */
 void reclaim_moved(struct extent *x)
 {
@@ -65,10 +77,87 @@ void reclaim_moved(struct extent *x)
 		core->count.reclaimed++;
 		if (!core->donor[i])
 			continue;
+		give_back_promise(x->s, core->donor[i]);
 		core->donor[i]->moved += 1ULL << x->s->order;
 		core->donor[i]->asked = core->donor[i]->asked > 1ULL << x->s->order ?
 					core->donor[i]->asked - (1ULL << x->s->order) : 0;
 	}
+}
+
+/*
+ * A donor that got no answer in time dropped a copy by itself: another holder has confirmed that it has all of it. A listing that
+ * is being read may have named it before.
+ */
+int reclaim_dropped(struct core_donor *d, const struct memx_head *head, const struct rbuf *body)
+{
+	struct relay_core *core = d->core;
+	struct memx_extent_ref ref;
+	struct memx_list list;
+	struct list *pos;
+	u32 i;
+
+	if (head->len < sizeof(list))
+		return -EPROTO;
+	memcpy(&list, body->data, sizeof(list));
+	if (!list.session || memx_le32(list.count) > MEMX_MAX_EXTENTS || head->len != memx_list_len(memx_le32(list.count)))
+		return -EPROTO;
+	list_for_each(pos, &core->sessions) {
+		struct session *s = list_entry(pos, struct session, in_core);
+
+		if (!s->extent || s->sd[d->index].handle != memx_le32(list.session))
+			continue;
+		for (i = 0; i < memx_le32(list.count); i++) {
+			memcpy(&ref, body->data + sizeof(list) + i * sizeof(ref), sizeof(ref));
+			if (memx_le32(ref.extent) >= s->extents ||
+			    placement_find(&s->extent[memx_le32(ref.extent)].cur, d) < 0)
+				continue;
+			core->count.given_up++;
+			give_back_promise(s, d);
+			extent_replica_failed(&s->extent[memx_le32(ref.extent)], d, MEMX_S_ABSENT);
+		}
+	}
+	return 0;
+}
+
+static int peers_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
+{
+	(void)dop;
+	(void)body;
+	return status == S_LOST || !head->len ? 0 : -EPROTO;
+}
+
+/* Tells a donor where the others are, so that it can ask them about a copy where it cannot ask us. */
+void reclaim_tell_peers(struct core_donor *d)
+{
+	struct relay_core *core = d->core;
+	struct memx_list list = { 0 };
+	struct rbuf *buf;
+	struct dop *dop;
+	u32 i, n = 0;
+
+	if (d->peers_told == core->peers_version || !(d->features & MEMX_FEATURE_RECLAIM))
+		return;
+	buf = rpool_get(d->pool, memx_peers_len(CORE_MAX_DONORS));
+	if (!buf)
+		return;			/* with the next heartbeat */
+	d->peers_told = core->peers_version;
+	for (i = 0; i < CORE_MAX_DONORS; i++) {
+		const struct core_donor *other = core->donor[i];
+		struct memx_peer peer = { 0 };
+
+		if (!other || other == d || !other->known || other->duplicate || !other->port)
+			continue;
+		memcpy(peer.id, other->id, sizeof(peer.id));
+		memcpy(peer.address, other->address, sizeof(peer.address));
+		peer.port = memx_put_le16(other->port);
+		memcpy(buf->data + sizeof(list) + n++ * sizeof(peer), &peer, sizeof(peer));
+	}
+	list.count = memx_put_le32(n);
+	memcpy(buf->data, &list, sizeof(list));
+	dop = dop_new(d, MEMX_OP_PEERS, DOP_CONTROL, peers_done);
+	dop->body = buf;
+	dop->body_len = memx_peers_len(n);
+	donor_queue(dop);
 }
 
 struct choice {

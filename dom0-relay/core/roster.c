@@ -78,8 +78,10 @@ void donor_learn(struct core_donor *d)
 	memcpy(d->id, d->claimed_id, sizeof(d->id));
 	d->instance = d->claimed_instance;
 	d->known = true;
-	if (other_id || !was_known)
+	if (other_id || !was_known) {
+		core->peers_version++;
 		forget_place(d);
+	}
 	if (other_id)
 		donors_reconsider(core);
 }

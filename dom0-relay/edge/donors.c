@@ -217,10 +217,24 @@ static u64 connect_limit(const struct edge_donor *d)
 	return limit < 1000000000 ? 1000000000 : limit;
 }
 
+static void donor_tell_address(struct edge_donor *d, const struct memx_addr *addr)
+{
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&addr->sa;
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&addr->sa;
+	u8 address[16] = { [10] = 0xff, [11] = 0xff };
+
+	if (addr->sa.ss_family == AF_INET6)
+		memcpy(address, &v6->sin6_addr, sizeof(address));
+	else
+		memcpy(address + 12, &v4->sin_addr, 4);
+	core_donor_address(d->core, address, addr->port, worker_now(d->worker));
+}
+
 static void donor_dial(struct edge_donor *d, const struct memx_addr *addr)
 {
 	int fd = memx_net_connect(addr, (uint32_t)(connect_limit(d) * 4 / 1000000)), ret;
 
+	donor_tell_address(d, addr);
 	if (fd < 0) {
 		donor_failed(d, strerror(-fd));
 		return;

@@ -25,7 +25,10 @@ enum {
 	SIM_STEPS	= 700,
 };
 
-enum fault { FAULT_DROP, FAULT_HANG, FAULT_HEAL, FAULT_RELAY, FAULT_GUEST, FAULT_MEMORY, FAULT_ROT, FAULT_ADD, FAULT_REMOVE, FAULT_LIMIT, FAULTS };
+enum fault {
+	FAULT_DROP, FAULT_HANG, FAULT_HEAL, FAULT_RELAY, FAULT_GUEST, FAULT_MEMORY, FAULT_ROT, FAULT_ADD, FAULT_REMOVE,
+	FAULT_LIMIT, FAULT_SELF, FAULTS
+};
 
 struct regime {
 	const char *name;
@@ -87,6 +90,17 @@ static const struct regime limits = {
 		    [FAULT_LIMIT] = 20 },
 };
 
+static const struct regime selfish = {
+	.name = "donors help themselves", .donors_min = 3, .replicas = 2, .full = true,
+	.weight = { [FAULT_DROP] = 5, [FAULT_HANG] = 4, [FAULT_HEAL] = 10, [FAULT_RELAY] = 4, [FAULT_GUEST] = 2, [FAULT_MEMORY] = 4,
+		    [FAULT_ADD] = 4, [FAULT_REMOVE] = 2, [FAULT_LIMIT] = 20, [FAULT_SELF] = 100 },
+};
+static const struct regime selfish_triples = {
+	.name = "and of three copies", .donors_min = 4, .replicas = 3, .full = true,
+	.weight = { [FAULT_DROP] = 5, [FAULT_HANG] = 4, [FAULT_HEAL] = 10, [FAULT_RELAY] = 4, [FAULT_GUEST] = 2, [FAULT_LIMIT] = 30,
+		    [FAULT_SELF] = 200 },
+};
+
 static u32 die(struct world *w, u32 sides)
 {
 	return (u32)(world_random(w) % sides);
@@ -108,7 +122,8 @@ static bool may_forget(struct world *w, const struct wdonor *lost)
 				for (j = 0; j < w->donors; j++)
 					left += &w->donor[j] != lost && rec->replica[k].state == MEMX_R_LIVE &&
 						!memcmp(rec->replica[k].donor, w->donor[j].id, 16) &&
-						memx_le64(rec->replica[k].instance) == w->donor[j].instance;
+						memx_le64(rec->replica[k].instance) == w->donor[j].instance &&
+						srv_holds(w->donor[j].srv, g->conf.vm, g->session, x);
 			if (rec->generation && !left)
 				return false;
 		}
@@ -133,11 +148,23 @@ static bool none_in_flight_needs(struct world *w, const struct wdonor *lost)
 				for (j = 0; j < w->donors; j++)		/* as it is, not as the relay knows it */
 					left += &w->donor[j] != lost && p->r[k].state == MEMX_R_LIVE &&
 						!memcmp(p->r[k].id, w->donor[j].id, 16) &&
-						p->r[k].instance == w->donor[j].instance && !p->r[k].bad;
+						p->r[k].instance == w->donor[j].instance && !p->r[k].bad &&
+						srv_holds(w->donor[j].srv, s->vm, s->id, x);
 			if (p->n && !left)
 				return false;
 		}
 	}
+	return true;
+}
+
+/* A donor that has confirmed a copy, which is dropped on its word, and that dies at once: that were two failures. */
+static bool nobody_relies_on(struct world *w, const struct wdonor *lost)
+{
+	u32 i;
+
+	for (i = 0; i < w->donors; i++)
+		if (w->donor[i].pin.out && w->donor[i].pin.to == lost)
+			return false;
 	return true;
 }
 
@@ -253,7 +280,7 @@ static void strike(struct world *w, enum fault fault)
 		wguest_hang_up(g);
 		break;
 	case FAULT_MEMORY:
-		if (may_forget(w, d) && none_in_flight_needs(w, d))
+		if (may_forget(w, d) && none_in_flight_needs(w, d) && nobody_relies_on(w, d))
 			wdonor_restart(d);
 		break;
 	case FAULT_ADD:
@@ -268,6 +295,10 @@ static void strike(struct world *w, enum fault fault)
 		break;
 	case FAULT_ROT:
 		rots(w, g);
+		break;
+	case FAULT_SELF:
+		if (!d->hung)
+			wdonor_help_itself(d);
 		break;
 	case FAULT_LIMIT:
 		wdonor_limit(d, die(w, 3) ? die(w, d->chunks + 1) : d->chunks);
@@ -448,12 +479,12 @@ static void run(const struct regime *r)
 	for (seed = first; seed < first + n; seed++)
 		run_one(r, seed, &sum);
 	fprintf(stderr, "# %s: %llu schedules; stores %llu fetches %llu resends %llu records %llu dropped %llu repaired %llu losses "
-		"%llu new instances %llu bad pages %llu healed %llu reclaimed %llu\n", r->name, (unsigned long long)n, (unsigned long long)sum.stores,
+		"%llu new instances %llu bad pages %llu healed %llu reclaimed %llu given up %llu\n", r->name, (unsigned long long)n, (unsigned long long)sum.stores,
 		(unsigned long long)sum.fetches, (unsigned long long)sum.resends, (unsigned long long)sum.records,
 		(unsigned long long)sum.replicas_dropped, (unsigned long long)sum.replicas_repaired,
 		(unsigned long long)sum.donor_losses, (unsigned long long)sum.donor_new_instances,
 		(unsigned long long)sum.bad_pages, (unsigned long long)sum.pages_healed,
-		(unsigned long long)sum.reclaimed);
+		(unsigned long long)sum.reclaimed, (unsigned long long)sum.given_up);
 }
 
 static void sim_calm(void **state)
@@ -534,6 +565,18 @@ static void sim_limits(void **state)
 	run(&limits);
 }
 
+static void sim_selfish(void **state)
+{
+	(void)state;
+	run(&selfish);
+}
+
+static void sim_selfish_triples(void **state)
+{
+	(void)state;
+	run(&selfish_triples);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -550,6 +593,8 @@ int main(void)
 		cmocka_unit_test(sim_triples),
 		cmocka_unit_test(sim_narrow),
 		cmocka_unit_test(sim_limits),
+		cmocka_unit_test(sim_selfish),
+		cmocka_unit_test(sim_selfish_triples),
 	};
 
 	if (getenv("CORE_SIM_ONLY"))

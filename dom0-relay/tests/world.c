@@ -218,6 +218,7 @@ void wdonor_up(struct wdonor *d)
 	list_init(&c->to_relay);
 	list_add_tail(&c->in_world, &d->w->conns);
 	d->conn = c;
+	core_donor_address(d->cd, (const u8 [16]){ [15] = (u8)(d - d->w->donor) }, 7700, d->w->now);
 	core_donor_up(d->cd, d->w->now);
 }
 
@@ -229,8 +230,90 @@ void wdonor_drop(struct wdonor *d)
 	core_donor_down(d->cd, "connection reset", d->w->now);
 }
 
+/* ---- donors among each other ------------------------------------------------------------------------------------------------ */
+
+static bool anybody(void *ctx, const u8 id[16])
+{
+	(void)ctx;
+	(void)id;
+	return true;
+}
+
+static void pin_end(struct wdonor *d, u32 status)
+{
+	struct wpin *pin = &d->pin;
+
+	free(pin->body);
+	pin->body = NULL;
+	pin->out = pin->answered = false;
+	d->dropped += srv_drop_end(d->srv, pin->serial, status);
+}
+
+void wdonor_help_itself(struct wdonor *d)
+{
+	struct srv_drop_why why;
+	struct srv_drop drop;
+	struct srv_totals t;
+	struct wdonor *to;
+
+	srv_totals(d->srv, &t);
+	if (d->pin.out || !t.pages_asked)
+		return;
+	if (srv_drop_begin(d->srv, anybody, NULL, &drop, &why)) {
+		srv_drop_again(d->srv);
+		return;
+	}
+	to = &d->w->donor[drop.address[15]];
+	d->pin.serial = drop.serial;
+	if (memcmp(to->id, drop.peer, 16) || to->instance != drop.instance || !to->there || to->hung) {
+		srv_drop_end(d->srv, drop.serial, SRV_NO_ANSWER);
+		return;
+	}
+	d->pin = (struct wpin){ .out = true, .to = to, .serial = drop.serial, .epoch = drop.epoch, .len = drop.len };
+	d->pin.body = core_zalloc(drop.len);
+	memcpy(d->pin.body, drop.body, drop.len);
+}
+
+static u32 pin_frame(struct wdonor *to, struct srv_conn *conn, u16 op, u64 epoch, const void *body, u32 len)
+{
+	static u8 buf[SRV_REPLY_BUF];
+	static struct iovec iov[SRV_REPLY_IOVS];
+	struct srv_out out = { .buf = buf, .size = sizeof(buf), .iov = iov, .max_iovs = SRV_REPLY_IOVS };
+	struct memx_head head = { .op = op, .len = len, .epoch = epoch };
+	int err = srv_frame(conn, &head, body, &out, to->w->now);
+
+	assert(!err && out.bytes);
+	err = memx_head_get(&head, (const struct memx_hdr *)buf, MEMX_MAX_BODY);
+	assert(!err);
+	return head.status;
+}
+
+static void deliver_pin(struct wdonor *d)
+{
+	struct memx_hello hello = { .proto_min = memx_put_le16(1), .proto_max = memx_put_le16(1), .role = MEMX_ROLE_DONOR,
+				    .features = memx_put_le64(MEMX_FEATURE_RECLAIM) };
+	struct wdonor *to = d->pin.to;
+	struct srv_conn *conn = srv_conn_open(to->srv, NULL);
+	u32 status;
+
+	memcpy(hello.id, d->id, 16);
+	status = pin_frame(to, conn, MEMX_OP_HELLO, 0, &hello, sizeof(hello));
+	assert(status == MEMX_S_OK);
+	d->pin.status = pin_frame(to, conn, MEMX_OP_PIN, d->pin.epoch, d->pin.body, d->pin.len);
+	d->pin.answered = true;
+	srv_conn_close(conn);
+}
+
 void wdonor_restart(struct wdonor *d)
 {
+	u32 i;
+
+	/* Its own question dies with it; one that it was to answer stays without an answer. */
+	free(d->pin.body);
+	d->pin = (struct wpin){ 0 };
+	for (i = 0; i < d->w->donors; i++)
+		if (d->w->donor[i].pin.out && d->w->donor[i].pin.to == d)
+			pin_end(&d->w->donor[i], SRV_NO_ANSWER);
 	wdonor_drop(d);
 	conns_of(d, false);
 	srv_destroy(d->srv);
@@ -376,7 +459,7 @@ static void deliver_from_donor(struct wconn *c)
 
 struct choice {
 	void *what;
-	int kind;		/* 0 to donor, 1 from donor, 2.. lanes */
+	int kind;		/* 0 to donor, 1 from donor, 2, 3 lanes, 4 donor to donor, 5 and back */
 	u32 lane;
 };
 
@@ -405,6 +488,12 @@ static u32 choices(struct world *w, struct choice *c, u32 max)
 				c[n++] = (struct choice){ g, 3, l };
 		}
 	}
+	for (i = 0; i < w->donors && n < max; i++) {
+		struct wdonor *d = &w->donor[i];
+
+		if (d->pin.out && !d->hung && (d->pin.answered || !d->pin.to->hung))
+			c[n++] = (struct choice){ d, d->pin.answered ? 5 : 4, 0 };
+	}
 	return n;
 }
 
@@ -416,8 +505,12 @@ static void deliver(const struct choice *c)
 		deliver_from_donor(c->what);
 	else if (c->kind == 2)
 		wguest_deliver_out(c->what, c->lane);
-	else
+	else if (c->kind == 3)
 		wguest_deliver_in(c->what, c->lane);
+	else if (c->kind == 4)
+		deliver_pin(c->what);
+	else
+		pin_end(c->what, ((struct wdonor *)c->what)->pin.status);
 }
 
 /* Old connections of which everything has arrived. */
@@ -603,6 +696,7 @@ void world_free(struct world *w)
 	core_free(w->core);
 	for (i = 0; i < w->donors; i++) {
 		conns_of(&w->donor[i], false);
+		free(w->donor[i].pin.body);
 		srv_destroy(w->donor[i].srv);
 		w->donor[i].store->ops->destroy(w->donor[i].store);
 	}

@@ -42,6 +42,15 @@ struct wconn {
 	bool closed_by_donor;
 };
 
+/* A donor asks another one about a copy that it wants to drop. */
+struct wpin {
+	bool out, answered;
+	struct wdonor *to;
+	u64 serial, epoch;
+	void *body;
+	u32 len, status;
+};
+
 struct wdonor {
 	struct world *w;
 	char name[16];
@@ -59,6 +68,8 @@ struct wdonor {
 	/* A hostile donor: may change a frame on its way to the relay; false: it is dropped. NULL: honest. */
 	bool (*tamper)(struct wdonor *d, struct frame *f);
 	u64 frames;			/* that it handled */
+	struct wpin pin;
+	u64 dropped;			/* pages, by itself */
 };
 
 enum wslot_state { SLOT_EMPTY, SLOT_STORED, SLOT_DISCARDED, SLOT_UNKNOWN };
@@ -149,6 +160,7 @@ void wdonor_set_domain(struct wdonor *d, const char *domain);
 u64 wdonor_pages(struct wdonor *d);			/* in use */
 u8 *wdonor_find(struct wdonor *d, const void *page);	/* where it holds this page; NULL: it does not */
 void wdonor_limit(struct wdonor *d, u32 chunks);	/* and asks for what is used beyond it */
+void wdonor_help_itself(struct wdonor *d);		/* drops a copy without the relay, if it wants memory back */
 void wdonor_says(struct wdonor *d, u16 op, const void *body, u32 len);	/* a request of its own to the relay */
 
 struct wguest *wguest_new(struct world *w, u32 slots, u32 replicas);

@@ -33,6 +33,7 @@ struct srv *srv_new(const struct srv_config *config, struct srv_store *store, co
 
 void srv_destroy(struct srv *srv)
 {
+	srv_drop_end(srv, srv->drop.serial, SRV_NO_ANSWER);
 	while (srv->first)
 		srv_session_free(srv->first);
 	srv_chunks_fini(srv);
@@ -125,6 +126,7 @@ struct srv_conn *srv_conn_open(struct srv *srv, void *ctx)
 void srv_conn_close(struct srv_conn *conn)
 {
 	srv_conn_drop_handles(conn);
+	srv_peers_put(conn->peers);
 	*(conn->prev ? &conn->prev->next : &conn->srv->conns) = conn->next;
 	if (conn->next)
 		conn->next->prev = conn->prev;
@@ -253,12 +255,13 @@ static int op_hello(struct srv_req *req)
 	answer->role = MEMX_ROLE_DONOR;
 	/* Seal tags are opaque to a donor, so that feature is granted to whoever wants it. */
 	conn->features = memx_le64(hello->features) &
-			 (MEMX_FEATURE_SEAL | (hello->role == MEMX_ROLE_RELAY ? MEMX_FEATURE_RECLAIM : 0));
+			 (MEMX_FEATURE_SEAL | (hello->role != MEMX_ROLE_ADMIN ? MEMX_FEATURE_RECLAIM : 0));
 	answer->features = memx_put_le64(conn->features);
 	answer->instance = memx_put_le64(config->instance);
 	memcpy(answer->id, config->id, sizeof(answer->id));
 	conn->greeted = proto;
 	conn->role = hello->role;
+	memcpy(conn->id, hello->id, sizeof(conn->id));
 	return proto ? 0 : 1;
 }
 
@@ -318,7 +321,10 @@ static const struct srv_op {
 	[MEMX_OP_SCAN]    = { srv_op_scan, sizeof(struct memx_list) + sizeof(struct memx_extent_ref),
 			      sizeof(struct memx_list) + sizeof(struct memx_extent_ref), 0, false },
 	[MEMX_OP_STAT]    = { op_stat, 0, 0, 0, false },
-	[MEMX_OP_PIN]     = { srv_op_pin, sizeof(struct memx_pin), sizeof(struct memx_pin), 0, false },
+	[MEMX_OP_PIN]     = { srv_op_pin, sizeof(struct memx_pin), sizeof(struct memx_pin) + sizeof(struct memx_record) +
+			      (1U << MEMX_MAX_EXTENT_ORDER) * sizeof(__le64), 0, false },
+	[MEMX_OP_PEERS]   = { srv_op_peers, sizeof(struct memx_list), sizeof(struct memx_list) +
+			      MEMX_MAX_PEERS * sizeof(struct memx_peer), 0, false },
 };
 
 static const struct srv_op *op_of(u16 op)

@@ -42,7 +42,8 @@ struct srv_config {
 	X(REMOVED,	"session freed by the admin")		/* pages freed */		\
 	X(CONDEMNED,	"extents not in the guest's map freed")	/* pages freed */		\
 	X(NOSPACE,	"reservation or extent refused")	/* pages wanted */		\
-	X(NOMEM,	"no memory behind the limit")		/* extent */
+	X(NOMEM,	"no memory behind the limit")		/* extent */		\
+	X(DROPPED,	"copy dropped, confirmed and pinned by another holder")	/* extent */
 
 enum srv_event_kind {
 #define SRV_X(name, text) SRV_EVENT_##name,
@@ -87,6 +88,9 @@ struct srv_ops {
 	X(invalid,		"requests refused as not possible in their session")		\
 	X(violations,		"connections ended because they broke the protocol")		\
 	X(asks,			"times that a relay was asked for memory back")			\
+	X(pins,			"copies that another holder asked not to drop, and that are not")	\
+	X(extents_dropped,	"copies dropped without a relay")				\
+	X(drops_refused,	"copies that were to be dropped without a relay, and were not")	\
 	X(extents_placed,	"extents created")						\
 	X(extents_freed,	"extents given up")						\
 	X(chunks_scrubbed,	"pieces of 64 pages zeroed after use")
@@ -103,7 +107,7 @@ struct srv_counters {
  * one more reply: SRV_REPLY_BUF bytes and SRV_REPLY_IOVS entries.
  *
  * `refs`: some entries refer to the store. They stay good until the next call of srv_frame() with an operation for which
- * srv_changes_pages() is true, of srv_scrub() or of srv_session_remove(), on any connection: send or copy before.
+ * srv_changes_pages() is true, of srv_scrub(), srv_drop_end() or srv_session_remove(), on any connection: send or copy before.
  */
 struct srv_out {
 	u8 *buf;
@@ -161,6 +165,41 @@ void srv_set_draining(struct srv *srv, bool draining);		/* no new extents and re
  */
 u32 srv_ask(struct srv *srv);
 
+/*
+ * Dropping copies without a relay, one at a time: srv_drop_begin() finds one and the holder to be asked, who gets a PIN with
+ * that epoch and body; srv_drop_end() takes the status of the answer and drops the copy if that is still right. drop.c has the rule.
+ */
+enum { SRV_NO_ANSWER = MEMX_S_COUNT };
+
+struct srv_drop {
+	u64 serial;			/* for srv_drop_end() */
+	u8 peer[16];			/* who must answer: id ... */
+	u64 instance;			/* ... and instance */
+	u8 address[16];
+	u16 port;
+	u64 epoch;
+	const void *body;		/* good until srv_drop_end() */
+	u32 len;
+};
+
+/* Copies that cannot be dropped, by what is in the way. */
+struct srv_drop_why {
+	u32 alone;			/* no other live copy */
+	u32 proposed;			/* not known whether the guest has acknowledged its record */
+	u32 pinned;			/* another holder relied on this one */
+	u32 unknown;			/* nobody told where the other holder is */
+	u32 unreachable;		/* it does not answer */
+	u32 refused;			/* it said no */
+};
+
+/*
+ * @reachable: may this donor be asked now? 0; -ENOENT: nothing can be dropped, @why tells; -EBUSY: one is under way; -ENOMEM.
+ */
+int srv_drop_begin(struct srv *srv, bool (*reachable)(void *ctx, const u8 id[16]), void *ctx, struct srv_drop *out,
+		   struct srv_drop_why *why);
+u64 srv_drop_end(struct srv *srv, u64 serial, u32 status);	/* from the wire, or SRV_NO_ANSWER; pages that came free */
+void srv_drop_again(struct srv *srv);				/* those that were refused may be tried again */
+
 struct srv_totals {
 	u64 pages_total, pages_used, pages_reserved;
 	u64 pages_asked;			/* used beyond the limit: wanted back */
@@ -182,6 +221,9 @@ struct srv_session_info {
 
 /* Calls @each for every session, in order of creation; it must not change anything. */
 void srv_sessions(const struct srv *srv, void (*each)(void *ctx, const struct srv_session_info *info), void *ctx);
+
+/* Is the extent here? For tests. */
+bool srv_holds(const struct srv *srv, const u8 vm[16], const u8 session[16], u32 extent);
 
 /* Frees a session by the admin's order. 0 or -ENOENT. */
 int srv_session_remove(struct srv *srv, const u8 vm[16], const u8 session[16]);

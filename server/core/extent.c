@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * extent.c - extents, and the generation that says which record of them is in force here: PLACE, FREE, SCAN, PIN.
+ * extent.c - extents, and the generation that says which record of them is in force here: PLACE, FREE, SCAN.
  *
  * A generation only rises. A change of an extent's pages must name the held one, so that a relay which works from an older
  * record writes nothing, and giving an extent up must name one that is not older than the held one, so that freeing what an
@@ -94,7 +94,7 @@ int srv_op_place(struct srv_req *req)
 	struct srv_extent *e;
 	u32 status;
 
-	if (memx_le32(place->flags) & ~(u32)MEMX_PLACE_CREATE)
+	if (memx_le32(place->flags) & ~(u32)(MEMX_PLACE_CREATE | MEMX_PLACE_IN_FORCE))
 		return srv_violation(req, "PLACE uses flags that have no meaning");
 	s = srv_speaks(req, memx_le32(place->session), &status);
 	if (!s)
@@ -118,7 +118,11 @@ int srv_op_place(struct srv_req *req)
 		return srv_answer(req, status);
 	/* A new record has been agreed by those who are alive: what an older one relied on is void. */
 	if (memx_le64(rec->generation) > e->generation)
-		e->pinned = false;
+		e->pinned = 0;
+	if (memcmp(rec, &e->record, sizeof(*rec)))
+		e->in_force = false;
+	if (memx_le32(place->flags) & MEMX_PLACE_IN_FORCE)
+		e->in_force = true;
 	e->generation = memx_le64(rec->generation);
 	e->record = *rec;
 	e->state = own->state;
@@ -199,24 +203,4 @@ int srv_op_scan(struct srv_req *req)
 	list->count = memx_put_le32(count);
 	memcpy(list + 1, want, count * sizeof(want[0]));
 	return 0;
-}
-
-/* ---- PIN -------------------------------------------------------------------------------------------------------------- */
-
-int srv_op_pin(struct srv_req *req)
-{
-	const struct memx_pin *pin = req->body;
-	struct srv_session *s = srv_session_find(req->conn->srv, pin->vm, pin->session);
-	struct srv_extent *e = s ? srv_extent_find(s, memx_le32(pin->extent)) : NULL;
-
-	if (pin->resv)
-		return srv_violation(req, "PIN uses fields that have no meaning");
-	if (!e)
-		return srv_answer(req, MEMX_S_ABSENT);
-	if (e->generation != memx_le64(pin->generation))
-		return srv_answer(req, MEMX_S_GENERATION);
-	if (e->state != MEMX_R_LIVE)
-		return srv_answer(req, MEMX_S_ABSENT);
-	e->pinned = true;
-	return srv_answer(req, MEMX_S_OK);
 }

@@ -4,8 +4,9 @@
  *
  *   core.c     the core itself, connections, the table of operations, HELLO, PING, STAT
  *   session.c  sessions and their handles: FENCE, RESERVE, DETACH, LIST, RETAIN
- *   extent.c   extents: PLACE, FREE, SCAN, PIN
+ *   extent.c   extents: PLACE, FREE, SCAN
  *   reclaim.c  memory that is wanted back: ASK
+ *   drop.c     copies that are dropped without a relay: PEERS, PIN
  *   io.c       pages: STORE, FETCH, DISCARD
  *   chunks.c   which chunk of the store is in use, free, or to be zeroed
  *
@@ -36,7 +37,9 @@ struct srv_extent {
 	u64 retained;			/* the RETAIN that named it last */
 	struct memx_record record;	/* as placed; names the co-holders */
 	u8 state;			/* our own in it */
-	bool pinned;			/* another holder relied on this copy: never to be dropped by ourselves */
+	bool in_force;			/* it is known that the guest has acknowledged the record */
+	u64 pinned;			/* at this epoch another holder relied on this copy: not to be dropped by ourselves */
+	u64 refused;			/* the round in which a drop of it was refused */
 	u32 chunks;
 	u32 chunk[];
 };
@@ -44,6 +47,12 @@ struct srv_extent {
 struct srv_leaf {
 	u32 used;
 	struct srv_extent *extent[SRV_LEAF];
+};
+
+/* Where donors are, as a relay told. Kept by its connection and by the sessions that were fenced over it. */
+struct srv_peers {
+	u32 refs, count;
+	struct memx_peer peer[];
 };
 
 struct srv_session {
@@ -63,6 +72,7 @@ struct srv_session {
 	u32 leaves;			/* size of `leaf` */
 	struct srv_leaf **leaf;
 	u64 used, reserved;		/* pages; what is promised is the greater of both */
+	struct srv_peers *peers;	/* NULL: nobody told */
 	u64 retain;			/* serial of the RETAIN that is under way or was last */
 	u64 retain_owner;		/* serial of the connection whose RETAIN is under way; 0: none is */
 };
@@ -81,7 +91,9 @@ struct srv_conn {
 	struct srv_conn *prev, *next;
 	bool greeted;
 	u8 role;
+	u8 id[16];			/* as said in HELLO */
 	u64 features;			/* agreed on */
+	struct srv_peers *peers;
 	u64 tag;			/* of the last frame that we asked on our own */
 	bool asked;			/* ASK is unanswered */
 	u32 handles, max_handle;	/* in use; size of `handle` */
@@ -94,6 +106,16 @@ struct srv_chunks {
 	u32 total;			/* the highest limit so far: no chunk at or above it was ever used */
 	u32 in_use, waiting;		/* waiting: free, but to be zeroed first */
 	u32 hint, scrub_hint;
+};
+
+/* The one copy that another holder is being asked about. */
+struct srv_dropping {
+	struct srv_session *session;	/* NULL: none */
+	u32 extent;
+	u64 generation, epoch;
+	u64 serial;
+	bool lost;			/* pinned meanwhile for somebody else: whatever is answered, it stays */
+	void *body;			/* of the PIN: what was told of it */
 };
 
 struct srv {
@@ -113,6 +135,8 @@ struct srv {
 	u64 promised;			/* sum over the sessions of the greater of used and reserved */
 	u64 retain_serial, conn_serial;
 	bool draining;
+	struct srv_dropping drop;
+	u64 drop_round;
 };
 
 /* One request on its way through the core. */
@@ -149,6 +173,7 @@ u64 srv_session_free(struct srv_session *s);				/* pages that were freed */
 void srv_session_put(struct srv_session *s);
 void srv_conn_drop_handles(struct srv_conn *conn);
 u64 srv_promise(const struct srv_session *s);
+u32 srv_handle_value(const struct srv_handle *h, u32 at);
 
 int srv_op_fence(struct srv_req *req);
 int srv_op_reserve(struct srv_req *req);
@@ -161,7 +186,6 @@ int srv_op_retain(struct srv_req *req);
 int srv_op_place(struct srv_req *req);
 int srv_op_free(struct srv_req *req);
 int srv_op_scan(struct srv_req *req);
-int srv_op_pin(struct srv_req *req);
 u64 srv_extent_held(const struct srv_session *s, const struct srv_extent *e);	/* slots with a page */
 
 static inline u32 srv_extent_pages(const struct srv_extent *e)
@@ -173,6 +197,13 @@ static inline u32 srv_extent_pages(const struct srv_extent *e)
 
 /* A reply to something that we asked. 0, or -EPROTO where we did not. */
 int srv_answered(struct srv_req *req);
+
+/* ---- drop.c ----------------------------------------------------------------------------------------------------------- */
+
+int srv_op_pin(struct srv_req *req);
+int srv_op_peers(struct srv_req *req);
+void srv_peers_put(struct srv_peers *peers);
+void srv_peers_take(struct srv_session *s, struct srv_peers *peers);	/* @peers may be NULL */
 
 /* ---- io.c ------------------------------------------------------------------------------------------------------------- */
 

@@ -228,6 +228,7 @@ int srv_op_store(struct srv_req *req)
 		return refuse(req, io.extent, MEMX_S_INVALID);
 	if (!may_change(req, &io))
 		return refuse(req, io.extent, MEMX_S_GENERATION);
+	io.extent->in_force = true;		/* nobody stores by a record that is not */
 	page = (const u8 *)(desc + io.count);
 	for (i = 0; i < io.count; i++) {
 		slot[i] = desc[i].slot;
@@ -252,6 +253,7 @@ int srv_op_discard(struct srv_req *req)
 		return refuse(req, io.extent, MEMX_S_INVALID);
 	if (!may_change(req, &io))
 		return refuse(req, io.extent, MEMX_S_GENERATION);
+	io.extent->in_force = true;
 	for (i = 0; i < io.count; i++) {
 		slot[i] = want[i].slot;
 		version[i] = want[i].version;

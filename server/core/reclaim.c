@@ -21,7 +21,7 @@ u32 srv_ask(struct srv *srv)
 		return 0;
 	srv_stat(srv, &frame.stat);
 	for (conn = srv->conns; conn; conn = conn->next) {
-		if (!conn->greeted || !(conn->features & MEMX_FEATURE_RECLAIM))
+		if (conn->role != MEMX_ROLE_RELAY || !(conn->features & MEMX_FEATURE_RECLAIM))
 			continue;
 		asked++;
 		if (conn->asked)

@@ -81,8 +81,10 @@ static struct srv_session *session_new(struct srv *srv, const struct memx_fence 
 
 void srv_session_put(struct srv_session *s)
 {
-	if (!--s->refs)
-		free(s);
+	if (--s->refs)
+		return;
+	srv_peers_put(s->peers);
+	free(s);
 }
 
 u64 srv_promise(const struct srv_session *s)
@@ -175,7 +177,7 @@ void srv_extent_free(struct srv_session *s, struct srv_extent *e)
 
 /* ---- handles ---------------------------------------------------------------------------------------------------------- */
 
-static u32 handle_value(const struct srv_handle *h, u32 at)
+u32 srv_handle_value(const struct srv_handle *h, u32 at)
 {
 	return h->turn << SRV_HANDLE_BITS | at;
 }
@@ -195,7 +197,7 @@ static struct srv_handle *handle_of(struct srv_conn *conn, u32 value)
 	if (at >= conn->max_handle)
 		return NULL;
 	h = &conn->handle[at];
-	if (!h->session || handle_value(h, at) != value)
+	if (!h->session || srv_handle_value(h, at) != value)
 		return NULL;
 	if (!h->session->dead)
 		return h;
@@ -213,7 +215,7 @@ static struct srv_handle *handle_for(struct srv_conn *conn, struct srv_session *
 		if (conn->handle[i].session && conn->handle[i].session->dead)
 			handle_drop(conn, &conn->handle[i]);
 		if (conn->handle[i].session == s) {
-			*value = handle_value(&conn->handle[i], i);
+			*value = srv_handle_value(&conn->handle[i], i);
 			return &conn->handle[i];
 		}
 		if (!conn->handle[i].session && !h)
@@ -239,7 +241,7 @@ static struct srv_handle *handle_for(struct srv_conn *conn, struct srv_session *
 	h->session = s;
 	s->refs++;
 	conn->handles++;
-	*value = handle_value(h, (u32)(h - conn->handle));
+	*value = srv_handle_value(h, (u32)(h - conn->handle));
 	return h;
 }
 
@@ -382,6 +384,7 @@ int srv_op_fence(struct srv_req *req)
 	s->lineage = memx_le64(fence->lineage[0]);
 	s->seen_ns = req->now_ns;
 	h->epoch = s->epoch;
+	srv_peers_take(s, req->conn->peers);
 	if (s->epoch != before) {
 		s->retain_owner = 0;
 		srv_event(srv, created ? SRV_EVENT_CREATED : SRV_EVENT_FENCE, s, created ? s->slots : before, req->conn);
@@ -522,8 +525,11 @@ int srv_op_retain(struct srv_req *req)
 	}
 	for (i = 0; i < count; i++) {
 		e = srv_extent_find(s, memx_le32(ref[i].extent));
-		if (e)
-			e->retained = s->retain;
+		if (!e)
+			continue;
+		e->retained = s->retain;
+		if (memx_le64(ref[i].generation) == e->generation)
+			e->in_force = true;		/* the map is what the guest has acknowledged */
 	}
 	if (!(req->head->flags & MEMX_F_LAST))
 		return srv_answer(req, MEMX_S_OK);
@@ -565,6 +571,13 @@ void srv_sessions(const struct srv *srv, void (*each)(void *ctx, const struct sr
 					info.pages_held += srv_extent_held(s, s->leaf[i]->extent[j]);
 		each(ctx, &info);
 	}
+}
+
+bool srv_holds(const struct srv *srv, const u8 vm[16], const u8 session[16], u32 extent)
+{
+	const struct srv_session *s = srv_session_find((struct srv *)srv, vm, session);
+
+	return s && srv_extent_find(s, extent);
 }
 
 int srv_session_remove(struct srv *srv, const u8 vm[16], const u8 session[16])

@@ -646,7 +646,7 @@ def run(*args):
 
 
 GOOD = "[server]\nlisten = 127.0.0.1:0\nmemory = 8M\n"
-KEYS = "listen, memory, domain, id_file, control, session_quota, lock, huge, pressure, min_available, max_connections, max_sessions, log_level"
+KEYS = "listen, memory, domain, id_file, control, session_quota, lock, huge, pressure, min_available, reclaim_wait, self_drop, max_connections, max_sessions, log_level"
 MISTAKES = [
     (GOOD + "memroy = 4G\n", f"FILE:4: [server] memroy: unknown key; accepted: {KEYS}"),
     (GOOD + "memory = 4G\n", "FILE:4: [server] memory: given before, in line 3; accepted: once"),

@@ -48,7 +48,7 @@ static void a_length_that_does_not_belong_ends_the_connection(void **state)
 static void an_unknown_operation_is_answered(void **state)
 {
 	static const u8 body[100];
-	static const u16 unknown[] = { 0, 6, 16, 17, 18, 31, 41, 42, 99, 0x7fff };
+	static const u16 unknown[] = { 0, 6, 16, 17, 18, 31, 41, 43, 44, 99, 0x7fff };
 	u32 i;
 
 	for (i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++)

@@ -50,6 +50,16 @@ static inline u32 memx_scan_len(u32 wants)
 	return (u32)sizeof(struct memx_list) + wants * (u32)sizeof(struct memx_want);
 }
 
+static inline u32 memx_peers_len(u32 peers)
+{
+	return (u32)sizeof(struct memx_list) + peers * (u32)sizeof(struct memx_peer);
+}
+
+static inline u32 memx_pin_len(u32 slots)		/* of a PIN that tells what is held in an extent of so many slots */
+{
+	return (u32)(sizeof(struct memx_pin) + sizeof(struct memx_record)) + slots * (u32)sizeof(__le64);
+}
+
 /* The longest body there is: a STORE of MEMX_MAX_PAGES. */
 #define MEMX_MAX_BODY	(sizeof(struct memx_io) + MEMX_MAX_PAGES * (sizeof(struct memx_page) + MEMX_PAGE_SIZE))
 #define MEMX_MAX_FRAME	(sizeof(struct memx_hdr) + MEMX_MAX_BODY)
@@ -292,6 +302,34 @@ static inline int memx_check_records(const struct memx_head *head, const struct 
 static inline u32 memx_extents(u32 slots, u32 order)
 {
 	return (u32)(((u64)slots + (1ULL << order) - 1) >> order);
+}
+
+/* ---- bodies: donors among each other ---------------------------------------------------------------------------------------- */
+
+/* Checks a PIN against its length. Slots whose versions it tells, 0: none are told; or -EINVAL. @pin: private copy. */
+static inline int memx_check_pin(const struct memx_head *head, const struct memx_pin *pin)
+{
+	u32 more;
+
+	if (head->len < sizeof(*pin) || pin->resv)
+		return -EINVAL;
+	if (head->len == sizeof(*pin))
+		return 0;
+	if (head->len <= memx_pin_len(0))
+		return -EINVAL;
+	more = head->len - memx_pin_len(0);
+	if (more % sizeof(__le64) || more / sizeof(__le64) > 1U << MEMX_MAX_EXTENT_ORDER)
+		return -EINVAL;
+	return (int)(more / sizeof(__le64));
+}
+
+/* Checks the head of a PEERS body. Returns the count or -EINVAL. */
+static inline int memx_check_peers(const struct memx_head *head, const struct memx_list *list)
+{
+	if (head->len < sizeof(*list) || list->session || memx_le32(list->count) > MEMX_MAX_PEERS ||
+	    head->len != memx_peers_len(memx_le32(list->count)))
+		return -EINVAL;
+	return (int)memx_le32(list->count);
 }
 
 /* ---- HELLO --------------------------------------------------------------------------------------------------------------- */

@@ -29,6 +29,7 @@ enum {
 	MEMX_MAX_RECORDS	= 16,	/* records in one MAP or RECORD frame */
 	MEMX_MAX_EXTENTS	= 512,	/* extents named in one RETAIN or LIST frame */
 	MEMX_MAX_SCAN		= 1024,	/* slots named in one SCAN reply */
+	MEMX_MAX_PEERS		= 64,	/* donors named in one PEERS frame */
 	MEMX_MAX_LANES		= 8,
 	MEMX_LABEL_LEN		= 32,	/* failure domain, NUL-padded */
 
@@ -66,7 +67,7 @@ enum memx_op {
 	MEMX_OP_RECORD		= 18,	/* relay: new records; they take effect with the guest's reply */
 	MEMX_OP_DETACH		= 19,	/* guest: free everything of this session (also answers on the donor hop) */
 
-	/* donor hop, all sent by the relay (PIN: also by another donor) */
+	/* donor hop, sent by the relay where nothing else is said (PIN: also by another donor) */
 	MEMX_OP_FENCE		= 32,	/* open or create a session at an epoch; nothing older is served from then on */
 	MEMX_OP_RESERVE		= 33,	/* set the pages that are reserved for a session here */
 	MEMX_OP_PLACE		= 34,	/* create an extent, or raise its generation, by the record in the body */
@@ -77,6 +78,8 @@ enum memx_op {
 	MEMX_OP_STAT		= 39,	/* the donor's memory */
 	MEMX_OP_PIN		= 40,	/* do you hold this extent at this generation, live? Then never drop it by yourself. */
 	MEMX_OP_ASK		= 41,	/* donor to relay: please move this many pages away */
+	MEMX_OP_PEERS		= 42,	/* where the other donors are */
+	MEMX_OP_DROPPED		= 43,	/* donor to relay, unanswered: it dropped a copy, which another holder confirmed and pinned */
 };
 
 /* ---- status: one list for both hops -------------------------------------------------------------------------------- */
@@ -162,7 +165,7 @@ enum memx_lane_kind {
 /* Features: none is needed by version 1; the bits are negotiated all the same. */
 enum {
 	MEMX_FEATURE_SEAL	= 1 << 0,	/* trailers may hold a seal tag in place of a check */
-	MEMX_FEATURE_RECLAIM	= 1 << 1,	/* donor hop: the donor may ask for memory back (ASK) */
+	MEMX_FEATURE_RECLAIM	= 1 << 1,	/* donor hop: ASK, PEERS, DROPPED, and PIN with record and versions */
 };
 
 /*
@@ -310,6 +313,7 @@ struct memx_place {		/* PLACE; the reply is empty */
 
 enum {
 	MEMX_PLACE_CREATE	= 1 << 0,	/* the extent may be made here; without it ABSENT where it is not held */
+	MEMX_PLACE_IN_FORCE	= 1 << 1,	/* feature RECLAIM: the guest has acknowledged this record */
 };
 
 struct memx_extent_ref {	/* body of FREE and SCAN and element of RETAIN and LIST */
@@ -324,6 +328,8 @@ struct memx_extent_ref {	/* body of FREE and SCAN and element of RETAIN and LIST
  * RETAIN:		memx_list, count x memx_extent_ref; FIRST and LAST delimit it; the reply to LAST tells in `session` how many extents went
  * LIST:		memx_list with count 1, memx_extent_ref (first extent wanted); the reply: memx_list, count x memx_extent_ref
  * DETACH:		memx_list with count 0 (guest hop: empty body); the reply is empty
+ * PEERS:		memx_list with session 0, count x memx_peer; the reply is empty
+ * DROPPED:		memx_list, count x memx_extent_ref (generation: the one that it was held at); not answered
  */
 struct memx_list {
 	__le32 session;
@@ -344,7 +350,18 @@ enum {
 	MEMX_STAT_DRAINING	= 1 << 0,	/* takes no new extents */
 };
 
-struct memx_pin {		/* PIN between donors; the reply is empty, OK or ABSENT or GENERATION */
+struct memx_peer {
+	u8 id[16];		/* of a donor */
+	u8 address[16];		/* IPv6, or IPv4 mapped into it; network order */
+	__le16 port;
+	u8 resv[6];
+};
+
+/*
+ * PIN; the reply is empty. A donor that wants to drop its copy adds what the other one must have: the record by which it holds
+ * the extent, and the version of each slot, le64, 0 for one that was never touched. The header has the epoch of its fence.
+ */
+struct memx_pin {
 	u8 vm[16];
 	u8 session[16];
 	__le32 extent;
@@ -432,6 +449,9 @@ MEMX_SIZE(memx_list, 8);
 MEMX_SIZE(memx_stat, 72);
 MEMX_AT(memx_stat, domain, 40);
 MEMX_SIZE(memx_pin, 48);
+MEMX_SIZE(memx_peer, 40);
+MEMX_AT(memx_peer, address, 16);
+MEMX_AT(memx_peer, port, 32);
 MEMX_SIZE(memx_vchan_page, 24);
 MEMX_AT(memx_vchan_page, right, 8);
 MEMX_AT(memx_vchan_page, left_order, 16);

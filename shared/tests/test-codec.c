@@ -133,6 +133,8 @@ static void longest_bodies_fit_their_limit(void **state)
 	assert_true(memx_records_len(MEMX_MAX_RECORDS) <= MEMX_MAX_BODY);
 	assert_true(memx_list_len(MEMX_MAX_EXTENTS) <= MEMX_MAX_BODY);
 	assert_true(memx_scan_len(MEMX_MAX_SCAN) <= MEMX_MAX_BODY);
+	assert_true(memx_pin_len(1U << MEMX_MAX_EXTENT_ORDER) <= MEMX_MAX_BODY);
+	assert_true(memx_peers_len(MEMX_MAX_PEERS) <= MEMX_MAX_BODY);
 	assert_true(MEMX_MAX_FRAME < 1U << MEMX_VCHAN_MAX_ORDER);
 }
 

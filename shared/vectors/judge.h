@@ -54,8 +54,6 @@ static inline int memx_judge_fixed(const struct memx_vector *v, const struct mem
 		return head->reply ? (int)sizeof(struct memx_stat) : 0;
 	case MEMX_OP_ASK:
 		return head->reply ? 0 : (int)sizeof(struct memx_stat);
-	case MEMX_OP_PIN:
-		return head->reply ? 0 : (int)sizeof(struct memx_pin);
 	case MEMX_OP_PING:
 		return 0;
 	default:
@@ -113,7 +111,7 @@ static inline int memx_judge_list(const struct memx_head *head, const u8 *body)
 	    head->len != (scan_reply ? memx_scan_len(count) : memx_list_len(count)))
 		return -EPROTO;
 	/* LIST and SCAN ask with a list of one, which is where they are to begin. */
-	if (!head->reply && head->op != MEMX_OP_RETAIN)
+	if (!head->reply && head->op != MEMX_OP_RETAIN && head->op != MEMX_OP_DROPPED)
 		return count == 1 ? 0 : -EPROTO;
 	return (int)count;
 }
@@ -155,6 +153,12 @@ static inline int memx_judge(const struct memx_vector *v, const u8 *frame, u32 l
 	case MEMX_OP_RETAIN:
 	case MEMX_OP_LIST:
 	case MEMX_OP_SCAN:
+		return memx_judge_list(head, body);
+	case MEMX_OP_PIN:
+		return head->reply ? (head->len ? -EPROTO : 0) : memx_check_pin(head, (const void *)body);
+	case MEMX_OP_PEERS:
+		return head->reply ? (head->len ? -EPROTO : 0) : memx_check_peers(head, (const void *)body);
+	case MEMX_OP_DROPPED:
 		return memx_judge_list(head, body);
 	default:
 		return -EOPNOTSUPP;

@@ -163,6 +163,7 @@ static const struct field status_fields[] = {
 	{ "memory limit", "pages_limit", COL_PAGES },
 	{ "host in want", "pressed", COL_BOOL },
 	{ "memory asked back", "pages_asked", COL_PAGES },
+	{ "why not given", "reclaim_refused", COL_TEXT },
 	{ "memory reserved", "pages_reserved", COL_PAGES },
 	{ "memory used", "pages_used", COL_PAGES },
 	{ "memory locked", "locked", COL_BOOL },

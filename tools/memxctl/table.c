@@ -9,7 +9,7 @@
 #include "table.h"
 #include "user/text.h"
 
-enum { CELL = 96, MAX_COLUMNS = 20 };
+enum { CELL = 288, MAX_COLUMNS = 20 };
 
 static void format_time(char *to, uint64_t ns)
 {

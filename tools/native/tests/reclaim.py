@@ -104,5 +104,139 @@ def unnamed_is_freed():
         guest.ask("verify 0 4096 2")
 
 
+def impatient(world):
+    """The servers started anew, so that they help themselves after half a second without an answer."""
+    for server in world.servers:
+        server.stop()
+        server.options += ["--reclaim-wait", "500ms"]
+        server.start()
+    until(lambda: world.relay.ask("status")["donors_up"] == len(world.servers), "the relay sees them")
+    return world
+
+
+def dropped(server):
+    return server.status()["counters"]["extents_dropped"]
+
+
+def shrink(server, pages):
+    """Wants all but so many pages back."""
+    limit(server, pages // 64 * 65 * 4096)
+
+
+@test
+def relay_stopped():
+    """The relay is stopped: a donor drops by itself what another one confirms, and every page is right when it goes on."""
+    with impatient(World(donors=3, guests=GUEST, extent="256K")) as world:
+        guest = world.guest()
+        guest.ask("fill 0 4096 5")
+        victim = world.servers[0]
+        had = victim.status()["pages_used"]
+        check(had >= 640, f"{had} pages are there")
+        world.relay.kill(signal.SIGSTOP)
+        shrink(victim, 320)
+        until(lambda: victim.status()["pages_used"] == 320, "it has dropped the rest by itself")
+        until(lambda: memory_kib(victim) <= 320 * 4, "its host has the memory back")
+        equal(dropped(victim), (had - 320) // 64, "extents dropped")
+        equal(sum(s.status()["counters"]["pins"] for s in world.servers), dropped(victim), "copies pinned")
+        world.relay.kill(signal.SIGCONT)
+        guest.ask("verify 0 4096 5")
+        until(lambda: world.relay.counters()["given_up"] == dropped(victim), "the relay heard of each")
+        until(lambda: world.relay.ask("status")["degraded_extents"] == 0, "it makes other copies")
+        equal(sum(world.pages_used()), 2 * 4096, "pages used")
+        guest.ask("fill 0 4096 6")
+        guest.ask("verify 0 4096 6")
+        check(victim.status()["pages_used"] <= 320, "nothing new goes there")
+
+
+@test
+def relay_killed():
+    """The relay is gone: the same, and its successor finds out by itself what is missing."""
+    with impatient(World(donors=3, guests=GUEST, extent="256K")) as world:
+        guest = world.guest()
+        guest.ask("churn 3 0 4096 64")
+        moved(guest, 8000)
+        world.relay.kill()
+        victim = world.servers[1]
+        shrink(victim, 64)
+        # What was on its way when the relay died may be at one donor only: those extents stay.
+        until(lambda: victim.status()["pages_used"] <= 1024, "it has dropped most of them by itself")
+        world.relay.start()
+        moved(guest)
+        until(lambda: world.relay.ask("status")["degraded_extents"] == 0, "other copies are made")
+        finish(guest)
+        equal(world.relay.counters()["extents_lost"], 0, "extents lost")
+
+
+@test
+def relay_stopped_under_load():
+    """The relay is stopped under load while all donors want memory back, again and again: one copy of each page stays."""
+    with impatient(World(donors=3, guests=GUEST, extent="256K", donor_timeout="1s")) as world:
+        guest = world.guest()
+        guest.ask("churn 9 0 4096 64")
+        for number in range(2):
+            moved(guest, 4000)
+            until(lambda: world.relay.ask("status")["degraded_extents"] == 0, "all copies are there")
+            before = sum(dropped(server) for server in world.servers)
+            if number % 2:
+                world.relay.kill()
+            else:
+                world.relay.kill(signal.SIGSTOP)
+            for server in world.servers:
+                shrink(server, 0)
+            # As many as can go: one copy of each of 64 extents stays.
+            until(lambda: sum(world.pages_used()) <= 4096 + 640, "most second copies are dropped")
+            until(lambda: all(server.status()["reclaim_refused"] for server in world.servers), "each says why no more go")
+            check(sum(world.pages_used()) >= 4096, f"a copy of each page is there: {world.pages_used()}")
+            check(sum(dropped(server) for server in world.servers) > before, "copies were dropped")
+            for server in world.servers:
+                limit(server)
+            if number % 2:
+                world.relay.start()
+            else:
+                world.relay.kill(signal.SIGCONT)
+        moved(guest)
+        finish(guest)
+        equal(world.relay.counters()["extents_lost"], 0, "extents lost")
+
+
+@test
+def only_copy_is_kept():
+    """With one copy nothing is dropped, and it is said why."""
+    with impatient(World(donors=2, guests={"g0": {"quota": "16M", "replicas": 1}}, extent="256K")) as world:
+        guest = world.guest()
+        guest.ask("fill 0 4096 2")
+        victim = world.servers[0]
+        had = victim.status()["pages_used"]
+        world.relay.kill(signal.SIGSTOP)
+        limit(victim, 0)
+        refused = until(lambda: victim.status()["reclaim_refused"], "it refuses")
+        check(refused.startswith(f"{had // 64} extents have no other live copy"), refused)
+        check("reclaim-refused" in victim.log(), "the log says so")
+        equal(victim.status()["pages_used"], had, "pages used")
+        world.relay.kill(signal.SIGCONT)
+        guest.ask("verify 0 4096 2")
+        until(lambda: victim.status()["pages_used"] == 0, "the relay moves them")
+        guest.ask("verify 0 4096 2")
+
+
+@test
+def silent_holder_confirms_nothing():
+    """Where the other holder does not answer nothing is dropped; when it does again, it is asked again."""
+    with impatient(World(donors=2, guests=GUEST, extent="256K")) as world:
+        guest = world.guest()
+        guest.ask("fill 0 4096 4")
+        world.relay.kill(signal.SIGSTOP)
+        world.servers[1].kill(signal.SIGSTOP)
+        limit(world.servers[0], 0)
+        until(lambda: "64 its donor does not answer" in world.servers[0].status()["reclaim_refused"], "it refuses")
+        equal(dropped(world.servers[0]), 0, "extents dropped")
+        world.servers[1].kill(signal.SIGCONT)
+        until(lambda: world.servers[0].status()["pages_used"] == 0, "it asks again")
+        world.relay.kill(signal.SIGCONT)
+        guest.ask("verify 0 4096 4")
+        limit(world.servers[0])
+        until(lambda: world.relay.ask("status")["degraded_extents"] == 0, "the other copies are made again")
+
+
 if __name__ == "__main__":
     sys.exit(main())
