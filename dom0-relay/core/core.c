@@ -220,8 +220,8 @@ void core_tick(struct relay_core *core, u64 now)
 
 		if (s->state == SESSION_ATTACHING)
 			session_step(s);
-		else if (s->state == SESSION_FREEING)
-			session_free_tick(s);
+		else if (s->state == SESSION_FREEING || s->state == SESSION_ATTACHED)
+			session_ask_again(s);
 	}
 	core_settle(core);
 	reclaim_tick(core);

@@ -7,7 +7,8 @@
  *	LISTING	  what the donor holds is compared with the map of the guest: a replica that is not there, or is older than
  *		  the record, is bad; a newer one means that a relay before us died between PLACE and RECORD
  *	READY	  requests of this epoch may go there
- *	REFUSED	  the donor does not want the session, or says that it is somebody else's; asked again with its next connection
+ *	REFUSED	  the donor does not want the session, or says that it is somebody else's; asked again with its next connection, or
+ *		  in a moment where it just had too much to do
  *
  * A new connection begins at NONE. The same for sessions that are being freed, except that DETACH follows the fence.
  */

@@ -373,7 +373,7 @@ struct session {
 	u32 attach_pending;
 	u32 attach_rounds, attach_step_tries;
 	u64 attach_until;
-	u64 retry_at;		/* freeing: donors that refused are asked again */
+	u64 retry_at;		/* donors that refused are asked again */
 	u64 placed;		/* extents with a record */
 	u64 since, stores, fetches, discards;
 	u32 repairing;
@@ -391,7 +391,7 @@ struct session *session_new(struct core_link *link, const struct memx_attach *a,
 void session_halt(struct session *s);		/* lets go of link, extents and requests */
 void session_destroy(struct session *s);
 void session_free_start(struct session *s);	/* donors free it */
-void session_free_tick(struct session *s);
+void session_ask_again(struct session *s);
 void session_fenced(struct session *s, struct core_donor *d, u32 status);
 void session_forget(struct session *s, u32 index);	/* another donor stands at this number */
 void session_relink(struct session *s);	/* replicas and donors: who is who */

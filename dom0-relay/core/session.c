@@ -335,8 +335,8 @@ void session_free_start(struct session *s)
 	limit_freeing(core, vm);
 }
 
-/* Donors that would not listen are asked again. */
-void session_free_tick(struct session *s)
+/* Donors that had no room for the session just then, or would not listen, are asked again. */
+void session_ask_again(struct session *s)
 {
 	struct relay_core *core = s->core;
 	u32 i;
@@ -344,9 +344,14 @@ void session_free_tick(struct session *s)
 	if (core->now < s->retry_at)
 		return;
 	s->retry_at = core->now + RETRY_MS * MS;
-	for (i = 0; i < CORE_MAX_DONORS; i++)
-		if (core->donor[i] && donor_ok(core->donor[i]) && !s->sd[i].detached && s->sd[i].state == SD_REFUSED)
+	for (i = 0; i < CORE_MAX_DONORS; i++) {
+		const struct sdonor *sd = &s->sd[i];
+
+		if (!core->donor[i] || !donor_ok(core->donor[i]) || sd->state != SD_REFUSED)
+			continue;
+		if (s->state == SESSION_FREEING ? !sd->detached : sd->status == MEMX_S_AGAIN || sd->status == MEMX_S_LIMIT)
 			fence_open(s, core->donor[i]);
+	}
 }
 
 void core_guest_gone(struct relay_core *core, const u8 vm[16], u32 domid, bool suspended, u64 now)

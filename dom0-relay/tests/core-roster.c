@@ -523,6 +523,23 @@ static void a_listing_ends_with_the_session(void **state)
 	fetched(64, 32);
 }
 
+/* The same for a session that is attached: a last copy there must not wait for the next connection. */
+static void refused_for_a_moment(void **state)
+{
+	struct wreq *f;
+
+	(void)state;
+	cluster(1, 1);
+	stored(0, 8);
+	w->donor[0].tamper = refuses_fences;
+	refusals = 3;
+	wdonor_drop(&w->donor[0]);
+	world_pass(w, 200);
+	f = wguest_fetch(g, 0, 8);
+	world_pass(w, 10000);
+	assert_true(f->done && f->status == MEMX_S_OK);
+}
+
 #define rule(name) cmocka_unit_test_teardown(name, teardown)
 
 int main(void)
@@ -531,7 +548,7 @@ int main(void)
 		rule(a_confirmation_stays_with_its_donor), rule(swapped_one_after_the_other), rule(a_duplicate_takes_over),
 		rule(a_lost_free_is_repeated), rule(a_removed_donor_keeps_nothing), rule(removed_and_added_again),
 		rule(one_donors_word_is_not_enough), rule(the_only_voice), rule(a_refused_copy_leaves_the_original),
-		rule(kept_for_who_is_away), rule(freed_all_at_once), rule(freeing_is_repeated),
+		rule(kept_for_who_is_away), rule(freed_all_at_once), rule(freeing_is_repeated), rule(refused_for_a_moment),
 		rule(a_listing_ends_with_the_session),
 	};
 
