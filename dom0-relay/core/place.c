@@ -118,7 +118,8 @@ static bool eligible(const struct extent *x, const struct core_donor *d, const s
 	for (i = 0; i < p->n; i++) {
 		if (p->r[i].donor == d && (takes_copies(&p->r[i]) || p->r[i].instance != d->instance))
 			return false;
-		if (by_domain && takes_copies(&p->r[i]) && p->r[i].donor && replica_stays(x, &p->r[i]) && donor_same_domain(p->r[i].donor, d))
+		if (by_domain && takes_copies(&p->r[i]) && p->r[i].donor && replica_stays(x, &p->r[i]) &&
+		    donor_same_domain(p->r[i].donor, d))
 			return false;
 	}
 	return true;

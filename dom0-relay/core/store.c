@@ -16,8 +16,8 @@
  *	NOFENCE, UNKNOWN		fenced anew, asked again	-
  *	GENERATION, newer than ours	the record changes first	-
  *	GENERATION older, ABSENT	gone: dropped from the record	-
- *	FENCED, SUPERSEDED		this relay was left behind	- (the link is closed)
- *	anything else			says nothing about the copy: the donor broke the protocol and loses its connection
+ *	FENCED, SUPERSEDED		it is set aside, or this relay was left behind (session_fenced())
+ *	anything else			says nothing about the copy: the donor broke the protocol, and is hung up on
  *	connection lost			asked again, or dropped		-
  */
 #include "internal.h"

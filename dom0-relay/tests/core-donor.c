@@ -219,7 +219,7 @@ static bool never_answers_fetches(struct wdonor *d, struct frame *f)
 	return (memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) != MEMX_OP_FETCH;
 }
 
-/* A donor keeps every answer to a fetch to itself, and answers all else: no page that another one has is waited for for long. */
+/* A donor keeps every answer to a fetch to itself, and answers all else: nobody waits long for a page that another one has. */
 static void no_fetch_waits_for_one_donor(void **state)
 {
 	struct wreq *f[40];

@@ -754,9 +754,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rule(never_two_on_one_donor), rule(different_failure_domains), rule(by_free_memory), rule(promises_can_be_used_up),
-		rule(quota_bounds_the_first_attach), rule(frozen_size_beyond_the_quota), rule(nothing_left), rule(served_with_what_there_is),
+		rule(quota_bounds_the_first_attach), rule(frozen_size_beyond_the_quota), rule(nothing_left),
+		rule(served_with_what_there_is),
 		rule(room_to_repair_is_kept), rule(room_that_repair_needs_is_kept),
-		rule(one_copy_leaves_room_to_repair), rule(no_room_to_repair_is_said), rule(more_copies_than_donors), rule(no_donor_there), rule(relay_killed),
+		rule(one_copy_leaves_room_to_repair), rule(no_room_to_repair_is_said),
+		rule(more_copies_than_donors), rule(no_donor_there), rule(relay_killed),
 		rule(unknown_donor_in_the_map), rule(donors_keep_what_the_map_names_and_nothing_else), rule(a_relay_left_behind),
 		rule(an_old_epoch), rule(a_clone_is_superseded), rule(detach_frees_everything), rule(freed_at_donors_that_were_away),
 		rule(hang_up_while_detaching), rule(refused_under_many_ids),

@@ -182,21 +182,23 @@ static bool lie(struct wdonor *d, struct frame *f)
 			f->len = 0;
 			f->hdr.len = 0;
 		}
-	} else if (dice < 7 && f->len)
+	} else if (dice < 7 && f->len) {
 		f->body[world_random(d->w) % f->len] ^= (u8)(1 << world_random(d->w) % 8);
-	else if (dice == 7)
+	} else if (dice == 7) {
 		f->hdr.tag = memx_put_le64(memx_le64(f->hdr.tag) ^ 1ULL << world_random(d->w) % 40);
-	else if (dice == 8)
+	} else if (dice == 8) {
 		return false;
-	else if (op == MEMX_OP_FETCH || op == MEMX_OP_STORE)
+	} else if (op == MEMX_OP_FETCH || op == MEMX_OP_STORE) {
 		f->hdr.status = memx_put_le32(MEMX_S_ABSENT);
+	}
 	return true;
 }
 
 /* Refusals that a donor has no reason for. None says that a page or a copy is gone, so none may cost one. */
 static bool refuse_oddly(struct wdonor *d, struct frame *f)
 {
-	static const u16 ops[] = { MEMX_OP_STORE, MEMX_OP_DISCARD, MEMX_OP_FETCH, MEMX_OP_PLACE, MEMX_OP_SCAN, MEMX_OP_FREE, MEMX_OP_RETAIN };
+	static const u16 ops[] = { MEMX_OP_STORE, MEMX_OP_DISCARD, MEMX_OP_FETCH, MEMX_OP_PLACE, MEMX_OP_SCAN, MEMX_OP_FREE,
+				   MEMX_OP_RETAIN };
 	/* From the third last on not for a fetch: a guest is told when nobody has its page, and asks again by itself. */
 	static const u32 status[] = { MEMX_S_AGAIN, MEMX_S_VERSION, MEMX_S_DENIED, MEMX_S_OP, MEMX_S_INVALID, MEMX_S_LIMIT,
 				      MEMX_S_DRAINING, MEMX_S_PROTO, MEMX_S_NODONOR, MEMX_S_MISMATCH, MEMX_S_IO, MEMX_S_GENERATION, 99 };
@@ -479,8 +481,9 @@ static void run(const struct regime *r)
 	for (seed = first; seed < first + n; seed++)
 		run_one(r, seed, &sum);
 	fprintf(stderr, "# %s: %llu schedules; stores %llu fetches %llu resends %llu records %llu dropped %llu repaired %llu losses "
-		"%llu new instances %llu bad pages %llu healed %llu reclaimed %llu given up %llu\n", r->name, (unsigned long long)n, (unsigned long long)sum.stores,
-		(unsigned long long)sum.fetches, (unsigned long long)sum.resends, (unsigned long long)sum.records,
+		"%llu new instances %llu bad pages %llu healed %llu reclaimed %llu given up %llu\n", r->name, (unsigned long long)n,
+		(unsigned long long)sum.stores, (unsigned long long)sum.fetches, (unsigned long long)sum.resends,
+		(unsigned long long)sum.records,
 		(unsigned long long)sum.replicas_dropped, (unsigned long long)sum.replicas_repaired,
 		(unsigned long long)sum.donor_losses, (unsigned long long)sum.donor_new_instances,
 		(unsigned long long)sum.bad_pages, (unsigned long long)sum.pages_healed,

@@ -16,7 +16,7 @@
 enum outcome { NOTHING, FAILS, LINKS };
 
 /* A minute in steps of a millisecond, in each of which the domain writes. Looks, of which each ends as said. */
-static uint32_t looks(struct pace *p, enum outcome outcome, uint64_t lasts)
+static uint32_t looks(struct pace *p, enum outcome ends_in, uint64_t lasts)
 {
 	uint64_t now, ends = PACE_NEVER;
 	uint32_t n = 0;
@@ -31,9 +31,9 @@ static uint32_t looks(struct pace *p, enum outcome outcome, uint64_t lasts)
 			continue;
 		n++;
 		pace_looked(p, now);
-		if (outcome == FAILS)
+		if (ends_in == FAILS)
 			pace_failed(p, now);
-		if (outcome == LINKS) {
+		if (ends_in == LINKS) {
 			pace_linked(p, now);
 			ends = now + lasts;
 		}
