@@ -169,8 +169,7 @@ static bool page_right(struct repair *r, const struct core_donor *d, const struc
 	u32 status = memx_le32(page->status), at = memx_le32(page->slot) - r->first;
 
 	if (status == MEMX_S_OK && memx_le64(t->version) == version &&
-	    (memx_le32(t->flags) & MEMX_T_SEALED ||
-	     memx_check(r->x->s->seed, r->first + at, version, bytes) == memx_le64(t->check)))
+	    !page_sealed(t) && memx_check(r->x->s->seed, r->first + at, version, bytes) == memx_le64(t->check))
 		return true;
 	if ((status == MEMX_S_VERSION || status == MEMX_S_ABSENT) && memx_le64(t->version) > version) {
 		r->flags[at] |= SLOT_NEWER;

@@ -126,7 +126,7 @@ static bool page_good(const struct greq *req, u32 i, const struct memx_page *pag
 
 	if (t->version != wants(req)[i].version)
 		return false;
-	return memx_le32(t->flags) & MEMX_T_SEALED ||
+	return !page_sealed(t) &&
 	       memx_check(req->extent->s->seed, memx_le32(page->slot), memx_le64(t->version), bytes) == memx_le64(t->check);
 }
 

@@ -52,7 +52,7 @@ void heal_page(struct extent *x, struct core_donor *d, const struct memx_page *p
 
 	list_for_each(pos, &core->heals)
 		n++;
-	if (n >= HEAL_MAX || core->draining || !may_take_it(x, d) || memx_le32(page->trailer.flags) & MEMX_T_SEALED)
+	if (n >= HEAL_MAX || core->draining || !may_take_it(x, d) || page_sealed(&page->trailer))
 		return;
 	buf = rpool_get(d->pool, memx_store_len(1));
 	if (!buf)

@@ -517,6 +517,15 @@ struct greq *greq_new(struct core_link *link, unsigned int lane, const struct me
 void greq_forget(struct greq *req, u64 donor);	/* what was noted of it */
 void greq_drop(struct greq *req);		/* gives everything back; no answer */
 
+/*
+ * A page whose check is said to be a seal, which only its guest can judge. This relay agrees on sealing with nobody, so such a
+ * page is a damaged one: or who lies about a page would only have to set the flag to be believed, by repair, too.
+ */
+static inline bool page_sealed(const struct memx_trailer *t)
+{
+	return t->flags;
+}
+
 /* ---- data (store.c, fetch.c) ---------------------------------------------------------------------------------------------- */
 
 void store_frame(struct core_link *link, unsigned int lane, const struct memx_head *head, struct rbuf *body);

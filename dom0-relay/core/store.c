@@ -364,7 +364,7 @@ void core_link_body(struct core_link *link, const struct memx_head *head, struct
 	}
 }
 
-/* Do the bytes match their checks? What is sealed only the guest can tell. */
+/* Do the bytes match their checks? */
 static bool intact(const struct core_link *link, const struct rbuf *body, u32 count)
 {
 	const struct memx_page *page = (const struct memx_page *)(body->data + MEMX_IO_LEN);
@@ -374,7 +374,7 @@ static bool intact(const struct core_link *link, const struct rbuf *body, u32 co
 	for (i = 0; i < count; i++, bytes += MEMX_PAGE_SIZE) {
 		u64 check = link->read == body ? link->check[i] : page_check(link, &page[i], bytes);
 
-		if (!(memx_le32(page[i].trailer.flags) & MEMX_T_SEALED) && check != memx_le64(page[i].trailer.check))
+		if (page_sealed(&page[i].trailer) || check != memx_le64(page[i].trailer.check))
 			return false;
 	}
 	return true;

@@ -171,11 +171,55 @@ static void a_stale_copy_helps_repair(void **state)
 	assert_true(has(bad, 7));	/* and heals */
 }
 
+/* Damages every page that is fetched from it, by guest or repair, and says that only the guest could tell. */
+static bool claims_a_seal(struct wdonor *d, struct frame *f)
+{
+	struct memx_page *page = (struct memx_page *)(f->body + MEMX_IO_LEN);
+	u32 i, count;
+
+	(void)d;
+	if ((memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) != MEMX_OP_FETCH || memx_le32(f->hdr.status) != MEMX_S_OK)
+		return true;
+	count = memx_le16(((struct memx_io *)f->body)->count);
+	for (i = 0; i < count; i++) {
+		page[i].trailer.flags = memx_put_le32(MEMX_T_SEALED);
+		((u8 *)&page[count])[i * MEMX_PAGE_SIZE] ^= 1;
+	}
+	return true;
+}
+
+/* A seal that nobody agreed on makes no page good: not for the guest, and not for repair. */
+static void a_seal_excuses_nothing(void **state)
+{
+	struct wdonor *lost, *liar;
+	u32 i;
+
+	(void)state;
+	cluster(2, 2);
+	stored(0, 32);
+	liar = holder(0, 0);
+	lost = holder(0, 1);
+	liar->tamper = claims_a_seal;
+	for (i = 0; i < 50; i++)
+		fetched(0, 8);
+	assert_true(world_counters(w).bad_pages > 0);
+	wdonor_restart(lost);
+	world_pass(w, 10000);
+	assert_int_equal(state_at(0, lost), MEMX_R_SYNCING);
+	liar->tamper = NULL;
+	world_pass(w, 60000);
+	assert_int_equal(state_at(0, lost), MEMX_R_LIVE);
+	liar->hung = true;
+	world_pass(w, 2000);
+	fetched(0, 32);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rule(a_bad_copy_is_healed), rule(repair_does_not_believe_absence), rule(repair_asks_the_other_source),
 		rule(repair_never_replicates_damage), rule(a_stale_copy_helps_repair),
+		rule(a_seal_excuses_nothing),
 	};
 
 	return cmocka_run_group_tests_name("relay core: copies that are damaged or incomplete", tests, NULL, NULL);
