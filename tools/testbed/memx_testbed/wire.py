@@ -23,6 +23,8 @@ MTU = 31000                 # a frame with its buffer's overhead stays below 32 
 PROBE_WAIT = 5.0
 MAC = b"\x52\x54\x00\x12\x34\x56"         # QEMU's first, until Dom0 says its own
 ARP = 0x806
+BUFFER = 4 << 20
+SO_SNDBUFFORCE = 33         # needs a privilege, ignores the system's limit
 
 
 class Wire:
@@ -31,6 +33,10 @@ class Wire:
     def __init__(self, log):
         ours, its = socket.socketpair()
         with its:
+            # passt drops what does not fit, and takes seconds to send it again.
+            for option in (socket.SO_SNDBUF, SO_SNDBUFFORCE):
+                with contextlib.suppress(OSError):
+                    its.setsockopt(socket.SOL_SOCKET, option, BUFFER)
             self.process = procs.spawn(
                 ["passt", "--foreground", "--quiet", "--stderr", "--ipv4-only", "--fd",
                  str(its.fileno()), "--address", DOM0, "--netmask", "24", "--gateway", DONORS,
