@@ -145,9 +145,9 @@ static json_t *cmd_limit(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 	u64 bytes = json_is_true(json_object_get(request, "default")) ? server->settings.memory : 0;
 	int ret;
 
-	if (json_is_integer(wanted) && json_integer_value(wanted) >= 0)
+	if (json_is_integer(wanted) && json_integer_value(wanted) >= 0) {
 		bytes = (u64)json_integer_value(wanted);
-	else if (wanted) {
+	} else if (wanted) {
 		snprintf(err, MEMX_CTL_ERR, "limit wants \"bytes\": a number, or \"default\": true");
 		return NULL;
 	}

@@ -49,7 +49,8 @@ static const char *const event_number[] = {
 static void on_event(void *ctx, const struct srv_event *e)
 {
 	enum memx_log_level level = e->kind == SRV_EVENT_NOMEM || e->kind == SRV_EVENT_SUPERSEDED ||
-		e->kind == SRV_EVENT_NOSPACE || e->kind == SRV_EVENT_FENCED || e->kind == SRV_EVENT_DROPPED ? MEMX_LOG_WARNING : MEMX_LOG_INFO;
+		e->kind == SRV_EVENT_NOSPACE || e->kind == SRV_EVENT_FENCED || e->kind == SRV_EVENT_DROPPED ?
+		MEMX_LOG_WARNING : MEMX_LOG_INFO;
 	char session[33];
 
 	(void)ctx;

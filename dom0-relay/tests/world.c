@@ -206,6 +206,7 @@ void world_drop_conns(struct wdonor *d)
 
 void wdonor_up(struct wdonor *d)
 {
+	u8 address[16] = { 0 };
 	struct wconn *c;
 
 	if (!d->cd || d->conn || !d->there)
@@ -218,7 +219,8 @@ void wdonor_up(struct wdonor *d)
 	list_init(&c->to_relay);
 	list_add_tail(&c->in_world, &d->w->conns);
 	d->conn = c;
-	core_donor_address(d->cd, (const u8 [16]){ [15] = (u8)(d - d->w->donor) }, 7700, d->w->now);
+	address[15] = (u8)(d - d->w->donor);
+	core_donor_address(d->cd, address, 7700, d->w->now);
 	core_donor_up(d->cd, d->w->now);
 }
 
