@@ -14,6 +14,7 @@
 #include <linux/kobject.h>
 #include <linux/module.h>
 #include <linux/platform_device.h>
+#include <linux/sysfs.h>
 #include <xen/xen.h>
 
 #include "memx-version.h"
@@ -64,9 +65,27 @@ static struct platform_driver memx_driver = {
 	.driver = {
 		.name = "memx",
 		.pm = &memx_pm_ops,
-		.dev_groups = memx_groups,
 	},
 };
+
+/*
+ * The device with its files. They are made here rather than by the driver core, which stumbles over its own clearing up where it
+ * finds no memory for them, and which forgets why a probe failed: ours cannot, so that too was for lack of memory.
+ */
+static int __init make_device(void)
+{
+	int ret;
+
+	device = platform_create_bundle(&memx_driver, memx_probe, NULL, 0, NULL, 0);
+	if (IS_ERR(device))
+		return PTR_ERR(device) == -ENODEV ? -ENOMEM : (int)PTR_ERR(device);
+	ret = sysfs_create_groups(&device->dev.kobj, memx_groups);
+	if (ret) {
+		platform_device_unregister(device);
+		platform_driver_unregister(&memx_driver);
+	}
+	return ret;
+}
 
 static int __init memx_check_domain(void)
 {
@@ -105,11 +124,9 @@ static int __init memx_init(void)
 	ret = memx_hibernation_guard(session);
 	if (ret)
 		goto out_swapfs;
-	device = platform_create_bundle(&memx_driver, memx_probe, NULL, 0, NULL, 0);
-	if (IS_ERR(device)) {
-		ret = PTR_ERR(device);
+	ret = make_device();
+	if (ret)
 		goto out_guard;
-	}
 	memx_debugfs_create(session);
 
 	memx_unsafe_warn();
@@ -135,6 +152,7 @@ static void __exit memx_exit(void)
 
 	memx_session_stop(session, DETACH_MS);
 	memx_debugfs_remove();
+	sysfs_remove_groups(&device->dev.kobj, memx_groups);
 	platform_device_unregister(device);
 	platform_driver_unregister(&memx_driver);
 	memx_hibernation_unguard();
