@@ -17,6 +17,7 @@ import xenlib
 
 SWAP_MIB = 256
 FAULTS = "/sys/kernel/debug"
+KMEMLEAK = "/sys/kernel/debug/kmemleak"
 # $p is the folder in /proc of the module's thread that attaches.
 SESSION = "for p in /proc/[0-9]*; do read -r c <$p/comm && [ \"$c\" = memx/session ] && break; done 2>/dev/null; "
 
