@@ -21,8 +21,7 @@ $(foreach k,pv-6.1 pv-6.12 pv-7.3 pvh-6.1 pvh-6.12,\
 # A guest short of memory while donors fail, and the same without what protects it: it has to hang there.
 HOGS_SECONDS ?= 600
 HOGS_SEED ?= 1
-TESTS_XEN += hogs-6.1
-TESTS_APART += hogs-control
+TESTS_XEN += hogs-6.1 hogs-control
 hogs-6.1_CMD := tools/xen-tests/test-hogs.py 6.1 128
 hogs-control_CMD := tools/xen-tests/test-hogs.py --control 6.1
 hogs-control_DEPS := module-6.1-unsafe-reclaim
