@@ -27,3 +27,21 @@ fuzz-relay-guest_PKGS := libxxhash
 fuzz-relay-guest_CPPFLAGS := -Itools
 fuzz-relay-guest_CORPUS := dom0-relay/fuzz/corpus-guest
 fuzz-relay-guest_RUNS := 500
+
+FUZZERS += fuzz-control
+fuzz-control_SRCS := dom0-relay/fuzz/fuzz-control.c dom0-relay/edge/control.c $(fuzz-world_SRCS)
+fuzz-control_LIBS := memx-relay-core memx-server-core memx-user
+fuzz-control_PKGS := libxxhash inih jansson
+fuzz-control_CPPFLAGS := -Itools
+fuzz-control_CORPUS := dom0-relay/fuzz/corpus-control
+fuzz-control_RUNS := 100
+
+# XenStore and the hypervisor are played: their libraries are not linked.
+FUZZERS += fuzz-xenstore
+fuzz-xenstore_SRCS := dom0-relay/fuzz/fuzz-xenstore.c dom0-relay/edge/config.c
+fuzz-xenstore_LIBS := memx-relay-core memx-user
+fuzz-xenstore_PKGS := libxxhash inih jansson
+fuzz-xenstore_LDLIBS := -lpthread
+fuzz-xenstore_CPPFLAGS := -Itools
+fuzz-xenstore_CORPUS := dom0-relay/fuzz/corpus-xenstore
+fuzz-xenstore_RUNS := 10000
