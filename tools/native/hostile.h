@@ -81,7 +81,7 @@ void greeted(struct evil *e);
 	X(store_on_fetch_lane) X(fetch_on_store_lane) X(epoch_old) X(epoch_new) X(hello_nonce) X(hello_lanes) \
 	X(hello_kinds) X(hello_again) X(count0) X(count33) X(count_more) X(extent) X(slot) X(slot_beyond) \
 	X(slot_twice) X(slot_down) X(version0) X(check) X(session_handle) X(fetch_absent) X(fetch_version) \
-	X(store_old) X(torn_page) X(changing_bytes) X(overdraft) X(overdraft_pages) X(ping_flood) \
+	X(store_old) X(torn_page) X(changing_bytes) X(racing_headers) X(half_open) X(overdraft) X(overdraft_pages) X(ping_flood) \
 	X(record_unanswered) X(record_tag) X(record_no) X(record_long) X(answer_unasked) X(attach_twice) \
 	X(attach_fetch_lane) X(map_unasked) X(map_endless) X(map_unknown_donor) X(map_invalid) X(map_dead) \
 	X(map_extent) X(steal) X(clone) X(detach_epoch) X(detach_early) X(slots_huge) X(offer_small) \

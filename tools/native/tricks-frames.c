@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -403,5 +404,65 @@ void t_changing_bytes(struct evil *e)
 		printf("closed\n");
 	else
 		say_outcome(e);
+	exit(0);
+}
+
+static struct evil *racing;
+static bool raced;
+
+/* Changes whatever the relay may be reading: headers, lengths, descriptors, pages. */
+static void *racer(void *arg)
+{
+	const struct memx_vring *r = ring(racing, STORE_LANE);
+	u64 x = 88172645463325252ULL;
+
+	while (!memx_load_once(&raced)) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		r->tx[x % r->tx_size] ^= (u8)(1 << (x >> 32) % 8);
+		r->tx[((memx_load_once(r->tx_cons_shr) & (r->tx_size - 1)) + x % 64) % r->tx_size] ^= (u8)(x >> 40);
+	}
+	return arg;
+}
+
+/* A second thread changes the ring while the relay copies out of it; again and again, for the channel closes soon. */
+void t_racing_headers(struct evil *e)
+{
+	pthread_t thread;
+
+	ready(e);
+	racing = e;
+	if (pthread_create(&thread, NULL, racer, NULL))
+		die("thread");
+	for (u32 i = 0; i < 2000 && !closed(e); i++)
+		send_store(e, i % 64 * 4, 4, 5 + i);
+	memx_store_once(&raced, true);
+	pthread_join(thread, NULL);
+	if (closed(e))
+		printf("closed\n");
+	else
+		say_closed(e);
+	exit(0);
+}
+
+/* One lane says hello and attaches, the other one never does. */
+void t_half_open(struct evil *e)
+{
+	struct memx_hello hello;
+	struct memx_head head;
+	u8 *body;
+
+	make_lanes(e);
+	offer(e);
+	if (!take_hello(e, STORE_LANE, &head))
+		die("hello");
+	hello_reply(e, STORE_LANE, &hello);
+	send_frame(e, STORE_LANE, &head, &hello);
+	e->epoch++;
+	send_attach(e, 0);
+	send_map(e, NULL, 0, true);
+	/* Nothing comes of it, and nobody waits for it. */
+	printf("%s\n", receive(e, STORE_LANE, &head, &body, 500) ? "answered" : closed(e) ? "closed" : "held");
 	exit(0);
 }
