@@ -138,7 +138,7 @@ static size_t cut_in_two(struct record *r, size_t n)
 /* Three keys that cut @r in about equal parts; false: the sample has too many equal ones. */
 static bool choose_pivots(const struct record *r, size_t n, uint64_t pivot[3])
 {
-	uint64_t key[SAMPLE], t;
+	uint64_t key[SAMPLE] = { 0 }, t;
 	size_t i, j;
 
 	for (i = 0; i < SAMPLE; i++) {
@@ -195,7 +195,9 @@ static void sort(struct record *r, size_t n)
 			cut_in_four(r, n, pivot, end);
 		} else {
 			end[0] = cut_in_two(r, n);
-			end[1] = end[2] = end[3] = n;
+			end[1] = n;
+			end[2] = n;
+			end[3] = n;
 		}
 		for (i = 1, largest = 0; i < 4; i++)
 			if (end[i] - end[i - 1] > (largest ? end[largest] - end[largest - 1] : end[0]))
