@@ -69,6 +69,17 @@ static u32 fixed_len(u16 op)
 	}
 }
 
+/* So that there is somebody to ask before a copy is dropped. */
+static void second_holder(struct memx_record *rec, __le32 *flags)
+{
+	rec->replicas = 2;
+	rec->replica[1].donor[0] = 9;
+	rec->replica[1].instance = memx_put_le64(2);
+	rec->replica[1].state = MEMX_R_LIVE;
+	if (flags)
+		*flags |= memx_put_le32(MEMX_PLACE_IN_FORCE);
+}
+
 /* Builds a body that has a chance; every field may still be the fuzzer's. Returns its length. */
 static u32 build(struct fuzz *f, u16 op, u32 c, u32 which)
 {
@@ -102,6 +113,21 @@ static u32 build(struct fuzz *f, u16 op, u32 c, u32 which)
 		place->record.generation = memx_put_le64(1 + take(f, 1) % 4);
 		place->record.replica[0].instance = memx_put_le64(1);
 		place->record.replica[0].state = MEMX_R_LIVE;
+		if (which & 0x40)
+			second_holder(&place->record, &place->flags);
+		break;
+	case MEMX_OP_PIN:
+		if (!(which & 0x40))
+			break;
+		len = memx_pin_len(64);
+		place = (void *)(f->body + sizeof(struct memx_pin) - offsetof(struct memx_place, record));
+		((struct memx_pin *)f->body)->session[0] = (u8)(which % SESSIONS);
+		((struct memx_pin *)f->body)->generation = memx_put_le64(1 + take(f, 1) % 4);
+		place->record.generation = ((struct memx_pin *)f->body)->generation;
+		place->record.replicas = 1;
+		place->record.replica[0].instance = memx_put_le64(1);
+		place->record.replica[0].state = MEMX_R_LIVE;
+		second_holder(&place->record, NULL);
 		break;
 	case MEMX_OP_STORE:
 	case MEMX_OP_FETCH:
@@ -207,13 +233,56 @@ static void send_frame(struct fuzz *f, u32 c, u32 how)
 		reopen(f, c);
 }
 
+/* What the donor says by itself is well-formed. */
+static void on_send(void *ctx, void *conn_ctx, const void *frame, u32 len)
+{
+	struct memx_head head;
+
+	(void)ctx;
+	(void)conn_ctx;
+	if (memx_head_get(&head, frame, MEMX_MAX_BODY) || head.reply || len != MEMX_HDR_LEN + head.len)
+		abort();
+}
+
+static const struct srv_ops ops = { .send = on_send };
+
+static bool anybody(void *ctx, const u8 id[16])
+{
+	(void)ctx;
+	(void)id;
+	return true;
+}
+
+/* Begins to drop a copy, or ends what was begun with any answer. */
+static void help_itself(struct fuzz *f, u32 how)
+{
+	static u64 serial;
+	struct srv_drop_why why;
+	struct srv_drop drop;
+
+	if (how & 0x80)
+		srv_drop_end(f->core, serial, (u32)take(f, 1) % 4 ? MEMX_S_OK : (u32)take(f, 1) % (SRV_NO_ANSWER + 1));
+	else if (!srv_drop_begin(f->core, anybody, NULL, &drop, &why))
+		serial = drop.serial;
+	else
+		srv_drop_again(f->core);
+}
+
 static void greet(struct fuzz *f, u32 c)
 {
-	struct memx_hello hello = { .proto_min = memx_put_le16(1), .proto_max = memx_put_le16(1), .role = MEMX_ROLE_RELAY };
+	struct memx_hello hello = { .proto_min = memx_put_le16(1), .proto_max = memx_put_le16(1), .role = MEMX_ROLE_RELAY,
+				    .features = memx_put_le64(MEMX_FEATURE_RECLAIM) };
+	struct { struct memx_list list; struct memx_peer peer; } peers = {
+		.list = { .count = memx_put_le32(1) }, .peer = { .id = { 9 }, .port = memx_put_le16(1) },
+	};
 	struct memx_head head = { .op = MEMX_OP_HELLO, .len = sizeof(hello) };
 	struct srv_out out = { .buf = f->buf, .size = SRV_REPLY_BUF, .iov = f->iov, .max_iovs = SRV_REPLY_IOVS };
 
 	srv_frame(f->conn[c], &head, &hello, &out, 0);
+	head = (struct memx_head){ .op = MEMX_OP_PEERS, .len = sizeof(peers) };
+	out.used = out.iovs = 0;
+	out.bytes = 0;
+	srv_frame(f->conn[c], &head, &peers, &out, 0);
 }
 
 /* One store for all inputs, since a new one costs more than all else: it is handed back clean, which is checked too. */
@@ -243,7 +312,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 
 	if (!store)
 		store = srv_heap_store(CHUNKS, CHUNKS - 1);
-	f.core = store ? srv_new(&config, store, NULL, NULL) : NULL;
+	f.core = store ? srv_new(&config, store, &ops, NULL) : NULL;
 	if (!f.core)
 		abort();
 	for (c = 0; c < 2; c++) {
@@ -263,7 +332,11 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 			srv_scrub(f.core, take(&f, 1) % 4);
 			break;
 		case 2:
-			srv_set_limit(f.core, take(&f, 1) * 16);
+			if (step & 0x40)
+				help_itself(&f, step);
+			else
+				srv_set_limit(f.core, take(&f, 1) * 16);
+			srv_ask(f.core);
 			break;
 		default:
 			if (!srv_conn_greeted(f.conn[c]) && !(step & 0x80))
