@@ -116,7 +116,7 @@ static void every_second(struct memx_timer *timer, uint64_t now)
 {
 	struct server *server = (struct server *)((u8 *)timer - offsetof(struct server, pressure_timer));
 	bool stalled = false;
-	u64 total;
+	u64 total = 0;
 
 	if (server->psi_read >= 0 && !stalled_us(server->psi_read, &total)) {
 		stalled = total - server->psi_total >= threshold_us(server) * 1000000 / WINDOW_US;
