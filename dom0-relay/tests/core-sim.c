@@ -16,13 +16,20 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <malloc.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "world.h"
 
 enum {
-	SIM_N		= 600,		/* per regime, plainly built */
+	SIM_N		= 8400,		/* per regime, plainly built: more than 100,000 in all */
 	SIM_N_CHECKED	= 100,		/* per regime, under a sanitizer, which takes its time */
 	SIM_STEPS	= 700,
+	SIM_PROCESSES	= 16,		/* at most */
 };
 
 enum fault {
@@ -232,6 +239,7 @@ static void rots(struct world *w, struct wguest *g)
 			if (rec->replica[i].state == MEMX_R_LIVE && !memcmp(rec->replica[i].donor, w->donor[k].id, 16) &&
 			    wdonor_find(&w->donor[k], page)) {
 				at[die(w, MEMX_PAGE_SIZE)] ^= (u8)(1 << die(w, 8));
+				w->rotten = true;
 				return;
 			}
 }
@@ -473,13 +481,68 @@ static bool plain(void)
 	return variant && !strcmp(variant, "opt");
 }
 
+/* What one process does: every @of-th schedule from @first on. In memory that the others see. */
+struct share {
+	struct core_counters sum;
+	u64 seed;			/* at hand */
+};
+
+static void take_share(const struct regime *r, u64 first, u64 end, u64 of, struct share *s)
+{
+	for (s->seed = first; s->seed < end; s->seed += of)
+		run_one(r, s->seed, &s->sum);
+}
+
+static void child(const struct regime *r, u64 first, u64 end, u64 of, struct share *s)
+{
+	static const int caught[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS };
+	size_t i;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	for (i = 0; i < sizeof(caught) / sizeof(*caught); i++)
+		signal(caught[i], SIG_DFL);	/* cmocka would go on with its next test here */
+	take_share(r, first, end, of, s);
+	exit(0);		/* and what it forgot to free is looked for */
+}
+
+/* As many processes as there are processors. */
+static void share_out(const struct regime *r, u64 first, u64 n, u64 of, struct core_counters *sum)
+{
+	struct share *s = mmap(NULL, of * sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t pid[SIM_PROCESSES];
+	int status, bad = 0;
+	u64 i, k;
+
+	assert_ptr_not_equal(s, MAP_FAILED);
+	fflush(NULL);
+	for (i = 0; i < of; i++) {
+		pid[i] = fork();
+		assert_int_not_equal(pid[i], -1);
+		if (!pid[i])
+			child(r, first + i, first + n, of, &s[i]);
+	}
+	for (i = 0; i < of; i++) {
+		assert_int_equal(waitpid(pid[i], &status, 0), pid[i]);
+		if (status)
+			fprintf(stderr, "%s: seed %llu failed (status %x)\n", r->name, (unsigned long long)s[i].seed, status);
+		bad += status != 0;
+		for (k = 0; k < sizeof(*sum) / sizeof(u64); k++)
+			((u64 *)sum)[k] += ((const u64 *)&s[i].sum)[k];
+	}
+	munmap(s, of * sizeof(*s));
+	assert_int_equal(bad, 0);
+}
+
 static void run(const struct regime *r)
 {
-	u64 first = setting("CORE_SIM_SEED", 1), n = setting("CORE_SIM_N", plain() ? SIM_N : SIM_N_CHECKED), seed;
+	u64 first = setting("CORE_SIM_SEED", 1), n = setting("CORE_SIM_N", plain() ? SIM_N : SIM_N_CHECKED);
+	u64 processors = (u64)sysconf(_SC_NPROCESSORS_ONLN);
 	struct core_counters sum = { 0 };
 
-	for (seed = first; seed < first + n; seed++)
-		run_one(r, seed, &sum);
+	if (n == 1)
+		run_one(r, first, &sum);	/* to be debugged */
+	else
+		share_out(r, first, n, processors < SIM_PROCESSES ? processors : SIM_PROCESSES, &sum);
 	fprintf(stderr, "# %s: %llu schedules; stores %llu fetches %llu resends %llu records %llu dropped %llu repaired %llu losses "
 		"%llu new instances %llu bad pages %llu healed %llu reclaimed %llu given up %llu\n", r->name, (unsigned long long)n,
 		(unsigned long long)sum.stores, (unsigned long long)sum.fetches, (unsigned long long)sum.resends,
@@ -600,6 +663,8 @@ int main(void)
 		cmocka_unit_test(sim_selfish_triples),
 	};
 
+	/* What one schedule gives back the next one wants again: it stays ours. */
+	mallopt(M_TRIM_THRESHOLD, 1 << 28);
 	if (getenv("CORE_SIM_ONLY"))
 		cmocka_set_test_filter(getenv("CORE_SIM_ONLY"));
 	return cmocka_run_group_tests_name("relay core: schedules", tests, NULL, NULL);

@@ -247,6 +247,24 @@ static void settle_write(struct wguest *g, struct wreq *r, u32 i, u32 status)
 	}
 }
 
+/*
+ * Does any donor of the slot's record still have this page as it was? Where the memory of one is bad, the other copy may be
+ * dropped and make room for a third before anybody has read the first: two failures, and an error is the right answer.
+ */
+static bool somebody_has(struct wguest *g, u32 slot, u64 version)
+{
+	const struct memx_record *rec = &g->record[slot >> g->order];
+	u8 page[MEMX_PAGE_SIZE];
+	u32 i, k;
+
+	wguest_page(g, slot, version, page);
+	for (i = 0; i < g->w->donors; i++)
+		for (k = 0; k < rec->replicas; k++)
+			if (!memcmp(rec->replica[k].donor, g->w->donor[i].id, 16) && wdonor_find(&g->w->donor[i], page))
+				return true;
+	return false;
+}
+
 static void settle_fetch(struct wguest *g, struct wreq *r, u32 i, u32 status, const struct memx_page *page, const u8 *bytes)
 {
 	struct wslot *s = &g->slot[r->slot + i];
@@ -254,6 +272,10 @@ static void settle_fetch(struct wguest *g, struct wreq *r, u32 i, u32 status, co
 
 	s->fetching--;
 	r->page_status[i] = status;
+	if (status == MEMX_S_CORRUPT && g->w->rotten && !somebody_has(g, r->slot + i, r->version[i])) {
+		g->rotted++;
+		return;
+	}
 	if (status != MEMX_S_OK) {
 		must(g->may_lose, "slot %u version %llu: fetch failed with %u", r->slot + i, (unsigned long long)r->version[i],
 		     status);

@@ -117,6 +117,7 @@ struct wguest {
 	bool mute_records;		/* does not answer RECORD */
 	struct frame *held_record;
 	u64 stores_ok, fetches_ok, errors;
+	u64 rotted;			/* fetches of pages that nobody has any more as they were */
 	bool may_lose;			/* a fetch may fail with an error (never with wrong bytes) */
 	/* A hostile guest: hears all that the relay sends, and answers as it likes. NULL: it keeps the protocol. */
 	void (*hears)(struct wguest *g, u32 lane, const struct frame *f);
@@ -134,6 +135,7 @@ struct world {
 	struct list conns;
 	u64 reconnect_ns;
 	bool quiet;			/* no log */
+	bool rotten;			/* a donor's memory is bad */
 	char last_event[64];
 	const char *watched;		/* events of this name are counted */
 	u32 seen;
