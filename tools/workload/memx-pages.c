@@ -10,6 +10,9 @@
  * The table of versions is the only state; processes share nothing. Some pages are made of one repeated word or of zeros on
  * purpose (every 16th and every 32nd), because swap takes other ways with them.
  *
+ * With --every it says so often how it is, and how long the longest touch took since it last said so, one that has not ended
+ * included. SIGUSR1 ends the random touches: every page is verified in order once more, then it ends.
+ *
  * Exit status: 0 all pages were right, 1 a page was wrong, 2 wrong usage, 3 no memory or a process died.
  */
 #include <errno.h>
@@ -23,12 +26,15 @@
 
 #include "pages.h"
 
+enum { PROCS_MAX = 256 };
+
 struct job {
 	size_t pages;		/* per process */
 	uint64_t touches;	/* random touches per process after the first filling */
 	uint64_t seed;
 	unsigned int procs;
 	unsigned int seconds;	/* 0: by touches; else touches until then */
+	unsigned int every;	/* seconds between two lines of figures; 0: only at the end */
 	unsigned int writes;	/* per cent of the touches that write */
 	bool shmem;
 };
@@ -38,25 +44,46 @@ struct figures {		/* in memory shared by all processes */
 	uint64_t written;
 	uint64_t wrong;
 	uint64_t longest_ns;	/* one touch */
+	uint64_t recent_ns;	/* the same since the last line */
+	uint64_t since[PROCS_MAX];	/* when each process's touch began; 0: none is under way */
 };
 
-static volatile sig_atomic_t stop;
+static volatile sig_atomic_t stop, enough;
 
 static void on_signal(int sig)
 {
-	(void)sig;
-	stop = 1;
+	if (sig == SIGUSR1)
+		enough = 1;
+	else
+		stop = 1;
 }
 
-static void account(struct figures *f, uint64_t ns, bool good, bool wrote)
+static void longest(uint64_t *of, uint64_t ns)
 {
-	uint64_t seen = __atomic_load_n(&f->longest_ns, __ATOMIC_RELAXED);
+	uint64_t seen = __atomic_load_n(of, __ATOMIC_RELAXED);
 
+	while (ns > seen && !__atomic_compare_exchange_n(of, &seen, ns, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
+static uint64_t begin(struct figures *f, unsigned int proc)
+{
+	uint64_t now = now_ns();
+
+	__atomic_store_n(&f->since[proc], now, __ATOMIC_RELAXED);
+	return now;
+}
+
+static void account(struct figures *f, unsigned int proc, uint64_t began, bool good, bool wrote)
+{
+	uint64_t ns = now_ns() - began;
+
+	__atomic_store_n(&f->since[proc], 0, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&f->verified, good, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&f->wrong, !good, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&f->written, wrote, __ATOMIC_RELAXED);
-	while (ns > seen && !__atomic_compare_exchange_n(&f->longest_ns, &seen, ns, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-		;
+	longest(&f->longest_ns, ns);
+	longest(&f->recent_ns, ns);
 }
 
 static int work(const struct job *job, unsigned int proc, struct figures *f)
@@ -79,7 +106,7 @@ static int work(const struct job *job, unsigned int proc, struct figures *f)
 		page_write(mem + n * WORDS, seed, n, 0);
 		__atomic_fetch_add(&f->written, 1, __ATOMIC_RELAXED);
 	}
-	for (i = 0; n == job->pages && !stop && (job->seconds ? now_ns() < end : i < job->touches); i++) {
+	for (i = 0; n == job->pages && !stop && !enough && (job->seconds ? now_ns() < end : i < job->touches); i++) {
 		uint64_t t, r = rng = mix(rng);
 		size_t page = (r >> 8) % job->pages;
 		bool wr = r % 100 < job->writes, good;
@@ -88,18 +115,18 @@ static int work(const struct job *job, unsigned int proc, struct figures *f)
 		if (r >> 60)
 			page = (near + (page & 63)) % job->pages;
 		near = page;
-		t = now_ns();
+		t = begin(f, proc);
 		good = page_verify(mem + page * WORDS, seed, page, versions[page], proc);
 		if (wr)
 			page_write(mem + page * WORDS, seed, page, ++versions[page]);
-		account(f, now_ns() - t, good, wr);
+		account(f, proc, t, good, wr);
 		ok &= good;
 	}
 	for (n = 0; n < job->pages && !stop; n++) {
-		uint64_t t = now_ns();
+		uint64_t t = begin(f, proc);
 		bool good = page_verify(mem + n * WORDS, seed, n, versions[n], proc);
 
-		account(f, now_ns() - t, good, false);
+		account(f, proc, t, good, false);
 		ok &= good;
 	}
 	return ok ? 0 : 1;
@@ -110,9 +137,11 @@ static int usage(const char *wrong)
 	fprintf(stderr,
 		"memx-pages: %s\n"
 		"usage: memx-pages --mib N [--procs N] [--touches N | --seconds N] [--writes PERCENT] [--seed N] [--shmem]\n"
+		"                  [--every N]\n"
 		"  --mib      memory over all processes\n"
 		"  --touches  random touches per process after filling (default: as many as it has pages)\n"
-		"  --seconds  touch for so long instead\n", wrong);
+		"  --seconds  touch for so long instead, or until SIGUSR1\n"
+		"  --every    figures every so many seconds\n", wrong);
 	return 2;
 }
 
@@ -122,7 +151,7 @@ static int parse(struct job *job, int argc, char **argv)
 		{ "mib", required_argument, NULL, 'm' }, { "procs", required_argument, NULL, 'p' },
 		{ "touches", required_argument, NULL, 't' }, { "seconds", required_argument, NULL, 's' },
 		{ "writes", required_argument, NULL, 'w' }, { "seed", required_argument, NULL, 'r' },
-		{ "shmem", no_argument, NULL, 'h' }, { 0 }
+		{ "shmem", no_argument, NULL, 'h' }, { "every", required_argument, NULL, 'e' }, { 0 }
 	};
 	unsigned long long mib = 0;
 	bool touches = false;
@@ -148,9 +177,10 @@ static int parse(struct job *job, int argc, char **argv)
 		case 'w': job->writes = (unsigned int)v; break;
 		case 'r': job->seed = v; break;
 		case 'h': job->shmem = true; break;
+		case 'e': job->every = (unsigned int)v; break;
 		}
 	}
-	if (!mib || mib > 1048576 || !job->procs || job->procs > 256 || job->writes > 100 || optind != argc)
+	if (!mib || mib > 1048576 || !job->procs || job->procs > PROCS_MAX || job->writes > 100 || optind != argc)
 		return usage("--mib is needed, 1 to 1048576; --procs 1 to 256; --writes 0 to 100");
 	job->pages = (size_t)(mib << 8) / job->procs;
 	if (!touches)
@@ -158,10 +188,52 @@ static int parse(struct job *job, int argc, char **argv)
 	return 0;
 }
 
+/* One line of figures; the longest touch since the last one is forgotten then. */
+static void tell(struct figures *f, unsigned int procs)
+{
+	uint64_t recent = __atomic_exchange_n(&f->recent_ns, 0, __ATOMIC_RELAXED), now = now_ns();
+	unsigned int i;
+
+	for (i = 0; i < procs; i++) {
+		uint64_t since = __atomic_load_n(&f->since[i], __ATOMIC_RELAXED);
+
+		if (since && now > since && now - since > recent)
+			recent = now - since;
+	}
+	printf("so_far verified=%" PRIu64 " written=%" PRIu64 " wrong=%" PRIu64 " recent_us=%" PRIu64 "\n", f->verified, f->written,
+	       f->wrong, recent / 1000);
+	fflush(stdout);
+}
+
+/* The next process that ended; until then a line every @every seconds. */
+static int wait_telling(struct figures *f, const struct job *job, const sigset_t *child, int *status)
+{
+	struct timespec left;
+	uint64_t next = now_ns();
+
+	while (job->every) {
+		int pid = waitpid(-1, status, WNOHANG);
+		uint64_t now = now_ns();
+
+		if (pid)
+			return pid;
+		if (now >= next) {
+			tell(f, job->procs);
+			next += job->every * 1000000000ULL;
+			next = next > now ? next : now;
+		}
+		left.tv_sec = next > now ? (time_t)((next - now) / 1000000000) : 0;
+		left.tv_nsec = next > now ? (long)((next - now) % 1000000000) : 0;
+		sigtimedwait(child, NULL, &left);
+	}
+	return wait(status);
+}
+
 int main(int argc, char **argv)
 {
 	struct figures *f;
 	struct job job;
+	sigset_t child;
 	unsigned int i;
 	uint64_t t0;
 	int rc = 0, status;
@@ -172,6 +244,10 @@ int main(int argc, char **argv)
 	if (f == MAP_FAILED || mlock(f, sizeof(*f)))
 		return 3;
 	signal(SIGTERM, on_signal);
+	signal(SIGUSR1, on_signal);
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &child, NULL);
 	t0 = now_ns();
 	for (i = 0; i < job.procs; i++) {
 		pid_t pid = fork();
@@ -183,8 +259,11 @@ int main(int argc, char **argv)
 			exit(work(&job, i, f));
 		}
 	}
+	/* Figures come also while everybody else waits for memory. */
+	if (job.every && mlockall(MCL_CURRENT | MCL_FUTURE))
+		perror("memx-pages: mlockall");
 	for (i = 0; i < job.procs; i++) {
-		if (wait(&status) < 0)
+		if (wait_telling(f, &job, &child, &status) < 0)
 			return 3;
 		if (WIFSIGNALED(status)) {
 			printf("a process was ended by signal %d (%s)\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
