@@ -13,7 +13,7 @@
 #   make check-debug-kernel  guests with lockdep, KASAN, kmemleak and fault injection; builds their kernels once
 #   make lint             compilers, sparse, checkpatch, clang-tidy, cppcheck, all as errors
 #   make bench            the benchmark of the data path, natively
-#   make faults           the fault campaign: faults-native (FAULTS_N=1000), faults-throughput; FAULTS_SEED repeats one
+#   make faults           the fault campaign: faults-native (FAULTS_N=1000), faults-throughput, faults-xen (FAULTS_XEN_N=50); FAULTS_SEED
 #   make fuzz             the fuzzers, FUZZ_SECONDS (60) each
 #   make install          DESTDIR, prefix, sysconfdir, unitdir, udevdir as usual
 #   make install-dkms     the guest module's source, for DKMS, below $(srcdir_dkms)
@@ -312,6 +312,7 @@ bench: $(if $(filter memx-bench,$(PROGRAMS)),$(B)/bin/memx-bench $(B)/bin/memx-s
 
 # With FAULTS_SEED a campaign's faults come as they came then.
 faults: faults-native faults-throughput
+	+@$(MAKE) faults-xen
 faults-native: $(faults-native_PROGS:%=$(B)/bin/%)
 	@MEMX_BIN=$(CURDIR)/$(B)/bin tools/faults/memx-faults --seed $(or $(FAULTS_SEED),0) --faults $(or $(FAULTS_N),1000) \
 		--report build/faults-native.json
@@ -319,6 +320,10 @@ faults-native: $(faults-native_PROGS:%=$(B)/bin/%)
 faults-throughput: $(faults-native_PROGS:%=$(B)/bin/%)
 	@MEMX_BIN=$(CURDIR)/$(B)/bin tools/faults/memx-faults --throughput $(or $(FAULTS_MIB),1024) --seed $(or $(FAULTS_SEED),0) \
 		$(FAULTS_ARGS)
+
+faults-xen: module-6.1 $(faults-xen_PROGS:%=$(B)/bin/%)
+	@MEMX_BIN=$(CURDIR)/$(B)/bin tools/faults/memx-faults --where xen --seed $(or $(FAULTS_SEED),0) --faults $(or $(FAULTS_XEN_N),50) \
+		--report build/faults-xen.json
 
 FUZZ_SECONDS ?= 60
 fuzzers: $(FUZZERS:%=$(fuzz_DIR)/bin/%)
@@ -351,6 +356,6 @@ clean:
 FORCE:
 .PHONY: all programs libraries tests suites-unit suites-xen check check-unit check-xen check-packages-unit check-packages-xen \
 	generated lint-sources module modules $(KVERS:%=module-%) $(TEST_MODULES) lint demo hogs check-debug-kernel bench fuzz fuzzers \
-	faults faults-native faults-throughput \
+	faults faults-native faults-throughput faults-xen \
 	$(FUZZERS:%=fuzz-run-%) install install-dkms clean FORCE \
 	$(PROGRAMS) $(foreach t,$(TESTS_C) $(TESTS_SCRIPT) $(TESTS_XEN) $(TESTS_APART),suite-$(t))

@@ -14,3 +14,6 @@ faults-native_CMD := tools/faults/memx-faults --tap 20260101 $(if $(FAULTS_N),,-
 faults-native_PROGS := memx-gate memx-server memx-dom0-relay memx-guest
 faults-native_VARIANTS := opt
 faults-native_TIMEOUT := 400
+
+# On real Xen.
+faults-xen_PROGS := memx-gate memx-dom0-relay memx-server memxctl memx-pages
