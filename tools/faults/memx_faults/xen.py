@@ -228,11 +228,7 @@ class XenCampaign(Campaign):
         while time.monotonic() - begun < WITHOUT_S:
             self.work.wait_lines(1)
         self.report.quiet.append(self.stats())
-        for f in self.schedule.faults:
-            time.sleep(QUIET_S)
-            self.number = f.number
-            self.tell(f"{f.number} {f.text()}")
-            self.run_one(f)
+        self.strike_all(QUIET_S)
         self.finish()
 
     def run(self):

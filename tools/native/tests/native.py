@@ -38,6 +38,7 @@ def until(ask, what, seconds=None):
 
 
 def _child():
+    os.setpgid(0, 0)        # an interrupt at the terminal is for us to act upon
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
