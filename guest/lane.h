@@ -49,7 +49,7 @@
 	X(refusals,		"times that the relay refused to attach")				\
 	X(lost,			"times that the channel to the relay was lost")				\
 	X(violations,		"times that the relay broke the protocol")				\
-	X(leaked,		"pages left to a hung relay that still mapped them")			\
+	X(leaked,		"pages that earlier loads left to a relay that still mapped them")	\
 	X(waits,		"times that a caller had to wait for a free operation")			\
 	X(trimmed,		"freed slots found by the trimmer")
 

@@ -162,6 +162,7 @@ struct memx_session *memx_session_create(const struct memx_session_config *confi
 	if (!s)
 		return ERR_PTR(-ENOMEM);
 	session_init(s, config, event, ctx);
+	memx_session_count(s, MEMX_C_leaked, memx_link_leaked());
 	err = session_engine(s, specs, (u8)lanes);
 	if (!err)
 		err = session_pools(s);

@@ -61,6 +61,9 @@ void memx_link_withdraw(struct memx_link *link);
  */
 unsigned int memx_link_destroy(struct memx_link *link);
 
+/* Pages that links of earlier loads of the module have left to a peer. Process context. */
+unsigned int memx_link_leaked(void);
+
 /* Suspend and resume (see pm.c): what was granted and bound is void after a resume; rebuilds without touching page memory. */
 int memx_link_resume(struct memx_link *link);
 

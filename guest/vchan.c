@@ -427,7 +427,14 @@ static unsigned int take_back(struct memx_link *link)
 		granted_free(&lane->right);
 	}
 	kfree(link);
+	if (leaked)
+		memx_xs_add_leaked(leaked);
 	return leaked;
+}
+
+unsigned int memx_link_leaked(void)
+{
+	return memx_xs_leaked();
 }
 
 struct memx_link *memx_link_create(const struct memx_lane_spec *specs, unsigned int lanes,

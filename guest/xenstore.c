@@ -15,6 +15,10 @@
  * It appears and vanishes as a whole: one transaction publishes it, one removal takes it back. Nothing
  * of it survives a migration, after which relative paths mean the new domain's.
  *
+ * Beside it data/memx-leaked, only where it is not 0: pages that were left to a peer that went on mapping
+ * them. They stay so after the module is gone, which is why the number is kept where the next load of it,
+ * and Dom0, find it.
+ *
  * XenStore's functions sleep until xenstored has answered (they allocate with GFP_NOIO), so all of this
  * is for the session's own thread and for loading and unloading. A watch's callback runs in the one
  * thread that delivers the watches of the whole kernel and that suspends the domain: it only queues work.
@@ -27,6 +31,7 @@
 #include "xenstore.h"
 
 #define MEMX_XS_DIR	"data/memx"
+#define MEMX_XS_LEAKED	"memx-leaked"	/* below "data" */
 
 enum {
 	TRIES = 32,		/* of a transaction that others keep disturbing */
@@ -151,6 +156,28 @@ void memx_xs_taken(unsigned int count)
 void memx_xs_remove(void)
 {
 	remove_node(XBT_NIL, "data", "memx");
+}
+
+/**
+ * memx_xs_leaked() - how many pages were leaked by loads of the module before this one.
+ *
+ * Context: process, sleeps until xenstored has answered.
+ * Return: their number.
+ */
+unsigned int memx_xs_leaked(void)
+{
+	return xenbus_read_unsigned("data", MEMX_XS_LEAKED, 0);
+}
+
+/**
+ * memx_xs_add_leaked() - adds to that number.
+ * @pages: that were leaked now
+ *
+ * Context: process, sleeps until xenstored has answered.
+ */
+void memx_xs_add_leaked(unsigned int pages)
+{
+	xenbus_printf(XBT_NIL, "data", MEMX_XS_LEAKED, "%u", memx_xs_leaked() + pages);
 }
 
 /* Reads the refusal, makes it fit for a log, and tells it. */

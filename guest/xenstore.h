@@ -33,6 +33,9 @@ int memx_xs_publish(u64 offer, const struct memx_xs_lane *lanes, unsigned int co
 void memx_xs_taken(unsigned int count);
 void memx_xs_remove(void);
 
+unsigned int memx_xs_leaked(void);
+void memx_xs_add_leaked(unsigned int pages);
+
 int memx_xs_watch(struct memx_xs_refusals *refusals,
 		  void (*tell)(void *ctx, const char *reason), void *ctx);
 void memx_xs_unwatch(struct memx_xs_refusals *refusals);

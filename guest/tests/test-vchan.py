@@ -277,12 +277,15 @@ def hung_client_is_survived(t):
     t.sh("guest0", "rmmod memx_swap")
     took = time.monotonic() - began
     log = t.sh("guest0", "dmesg | tail -3")
-    assert re.search(r"\d+ pages are leaked", log), log
+    leaked = re.search(r"(\d+) pages are leaked", log)
+    assert leaked, log
     assert took < 60, f"rmmod took {took:.0f} s"
     print(f"# rmmod took {took:.1f} s: {log.strip().splitlines()[-1]}")
     t.sh("guest0", "dmesg -c >/dev/null")
     guest.stop()
     guest.load()
+    assert guest.counter("leaked") == int(leaked.group(1)), f"{guest.counter('leaked')} counted, {log}"
+    assert f'memx-leaked = "{leaked.group(1)}"' in guest.nodes(), guest.nodes()
     guest.serve()
     guest.attached()
     guest.unload()
