@@ -18,7 +18,9 @@
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
+#include <linux/rcupdate.h>
 #include <linux/slab.h>
+#include <linux/swap.h>
 
 #include "session_int.h"
 #include "sizing.h"
@@ -312,6 +314,8 @@ int memx_session_swapon(struct memx_session *s, struct swap_info_struct *sis)
 		err = -EBUSY;
 	else if (!s->slots || !e->attach.sized || e->attach.detach || e->actions & MEMX_ACT_SIZE)
 		err = -EAGAIN;
+	else if (sis->max > s->slots)
+		err = -ESTALE;
 	else
 		e->attach.frozen = true;
 	memx_unlock(&e->lock, flags);
@@ -323,6 +327,9 @@ int memx_session_swapon(struct memx_session *s, struct swap_info_struct *sis)
 	mutex_unlock(&s->work_mutex);
 	if (err == -EAGAIN)
 		pr_info("swapon: not yet, no relay has attached; the uevent will say when\n");
+	if (err == -ESTALE)
+		pr_warn("swapon: the header says %u pages, but %u are granted since it was read; try again\n", sis->max,
+			READ_ONCE(s->slots));
 	return err;
 }
 

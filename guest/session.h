@@ -118,7 +118,8 @@ u32 memx_session_trim(const struct memx_session *s);
 /* ---- for swapfs.c and the hook files ---- */
 
 /*
- * swapon. -EAGAIN before the first attach, -EBUSY while a swap file is active, -ESHUTDOWN superseded or stopping. On success
+ * swapon. -EAGAIN before the first attach, -EBUSY while a swap file is active, -ESHUTDOWN superseded or stopping, -ESTALE where
+ * the header that was read promised more pages (sis->max, which counts the header's too) than are granted now. On success
  * the size is frozen until memx_session_swapoff(), which ends with the session freed at the donors (in the background).
  */
 int memx_session_swapon(struct memx_session *s, struct swap_info_struct *sis);

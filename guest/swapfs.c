@@ -73,8 +73,8 @@ void memx_swapfs_resize(u32 slots)
 	mutex_lock(&fs_mutex);
 	if (fs_inode) {
 		set_size(fs_inode, slots);
-		/* A header that was read before says another size. */
-		invalidate_mapping_pages(fs_inode->i_mapping, 0, -1);
+		/* A header that was read before says another size; also one that is being looked at must not be found again. */
+		truncate_inode_pages(fs_inode->i_mapping, 0);
 	}
 	mutex_unlock(&fs_mutex);
 }
