@@ -234,6 +234,13 @@ void memx_session_stop(struct memx_session *s, unsigned int detach_ms)
 	mutex_unlock(&s->work_mutex);
 	session_end_threads(s);
 	memx_engine_abandon(e, -ESHUTDOWN);
+	/*
+	 * The tail of swap_leave(): a task that ended the last request may have been preempted between counting it out, which
+	 * let swapoff go on, and the return from the module's code. None of it sleeps, so when every task has given up its CPU
+	 * by itself once, or was asleep already, nobody is there any more. Interrupts are waited for where they are unbound.
+	 */
+	if (s->swapped)
+		synchronize_rcu_tasks();
 }
 
 unsigned int memx_session_destroy(struct memx_session *s)
@@ -322,6 +329,7 @@ int memx_session_swapon(struct memx_session *s, struct swap_info_struct *sis)
 	if (!err) {
 		s->sis = sis;
 		s->trim_next = 0;
+		s->swapped = true;
 	}
 	mutex_unlock(&s->trim_mutex);
 	mutex_unlock(&s->work_mutex);

@@ -22,6 +22,16 @@
 
 /* ---- the end of things ---- */
 
+/*
+ * A request of the swap core was dealt with. With the last one swapoff goes on, and rmmod after it, while this task is still
+ * between here and its way out of the module: memx_session_stop() waits for that.
+ */
+static void swap_leave(struct memx_session *s)
+{
+	if (atomic_dec_and_test(&s->ops) && wq_has_sleeper(&s->idle_wait))
+		wake_up_all(&s->idle_wait);
+}
+
 static void pages_ended(struct memx_session *s, u32 n)
 {
 	if (atomic_sub_and_test((int)n, &s->pages) && wq_has_sleeper(&s->idle_wait))
@@ -50,8 +60,7 @@ static void op_put(struct memx_session *s, struct memx_swap_op *op, u32 n)
 	trace_memx_complete(op->store, op->slot, op->pages, op->err, ns);
 	op->iocb->ki_complete(op->iocb, op->err ? op->err : op->len);
 	memx_pool_put_op(pool, op);
-	if (atomic_dec_and_test(&s->ops) && wq_has_sleeper(&s->idle_wait))
-		wake_up_all(&s->idle_wait);
+	swap_leave(s);
 }
 
 static void engine_done(void *ctx, struct memx_item *item, int err)
