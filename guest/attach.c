@@ -10,6 +10,8 @@
 #define RETRY_MIN	(100 * MS)	/* after a loss, doubled with each attempt that came to nothing ... */
 #define RETRY_MAX	(5000 * MS)	/* ... up to this, which is also what a refusal without a time gets */
 #define REFUSED_MAX	(60000 * MS)	/* longer than this no relay can send us away */
+#define RETRY_BUSY	(1000 * MS)	/* should the departure of the client before not be heard */
+#define PROVEN		(2000 * MS)	/* an attachment that was lost before came to nothing, too */
 
 static const char *const state_names[MEMX_A_STATES] = {
 	[MEMX_A_STOPPED]	= "stopped",
@@ -118,6 +120,8 @@ static u32 offer(struct memx_attacher *a)
 	a->hello = 0;
 	a->offer = draw(a);
 	a->retry_at = 0;
+	a->busy = false;
+	a->departed = false;
 	return MEMX_ACT_OFFER;
 }
 
@@ -135,11 +139,27 @@ u32 memx_attach_start(struct memx_attacher *a, u64 now)
 	return a->state == MEMX_A_STOPPED ? offer(a) : 0;
 }
 
-u32 memx_attach_offer_failed(struct memx_attacher *a, u64 now)
+u32 memx_attach_offer_failed(struct memx_attacher *a, bool busy, u64 now)
 {
-	if (a->state == MEMX_A_OFFERED)
-		go_down(a, now, backoff(a));
+	bool departed = a->departed;
+
+	if (a->state != MEMX_A_OFFERED)
+		return 0;
+	go_down(a, now, busy ? RETRY_BUSY : backoff(a));
+	a->busy = busy;
+	if (departed)
+		memx_attach_departed(a, now);
 	return 0;
+}
+
+void memx_attach_departed(struct memx_attacher *a, u64 now)
+{
+	a->departed = true;
+	if (a->state != MEMX_A_DOWN || !a->busy)
+		return;
+	/* The wait was for this and nothing else: each client leaves once, so this cannot make a storm. */
+	a->busy = false;
+	a->retry_at = now ? now : 1;
 }
 
 int memx_attach_hello(struct memx_attacher *a, u8 lane, const struct memx_hello *hello, u16 *proto)
@@ -188,7 +208,7 @@ static u32 refused(struct memx_attacher *a, u32 status, u32 retry_ms, u64 now)
 	return MEMX_ACT_REFUSED;
 }
 
-static u32 attached(struct memx_attacher *a, const struct memx_agreed *agreed)
+static u32 attached(struct memx_attacher *a, const struct memx_agreed *agreed, u64 now)
 {
 	u32 actions = MEMX_ACT_GO;
 
@@ -201,8 +221,9 @@ static u32 attached(struct memx_attacher *a, const struct memx_agreed *agreed)
 	a->agreed = *agreed;
 	a->sized = true;
 	a->known = a->lineage[0];
+	a->unsure = 0;
 	a->state = MEMX_A_ATTACHED;
-	a->attempts = 0;
+	a->since = now;
 	a->status = MEMX_S_OK;
 	return actions;
 }
@@ -230,7 +251,7 @@ int memx_attach_reply(struct memx_attacher *a, u32 status, const struct memx_att
 		a->slots_wanted = a->slots_max;
 		return (int)ask(a);
 	}
-	return (int)attached(a, &agreed);
+	return (int)attached(a, &agreed, now);
 }
 
 u32 memx_attach_lost(struct memx_attacher *a, u64 now)
@@ -241,7 +262,13 @@ u32 memx_attach_lost(struct memx_attacher *a, u64 now)
 	case MEMX_A_GONE:
 		return 0;
 	case MEMX_A_ATTACHED:
-		go_down(a, now, 0);
+		/* Who grants and then serves nothing, or is fenced at once, is not asked again without end. */
+		if (now - a->since >= PROVEN) {
+			a->attempts = 0;
+			go_down(a, now, 0);
+		} else {
+			go_down(a, now, backoff(a));
+		}
 		return MEMX_ACT_WITHDRAW;
 	default:
 		go_down(a, now, backoff(a));

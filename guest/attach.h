@@ -67,6 +67,8 @@ struct memx_attacher {
 	u64 epoch;		/* of the last attempt */
 	u64 lineage[MEMX_MAX_LINEAGE];
 	u64 known;		/* that of the last successful attach, never forgotten; 0: none yet */
+	bool shown;		/* lineage[0] went out with an ATTACH: donors may hold it */
+	u8 unsure;		/* of those before it: shown since the last success, so that donors may hold them */
 
 	u32 slots_wanted;	/* before the first attach; 0: what the quota allows */
 	u32 slots_max;		/* more than this is not taken (the table would not fit into this guest) */
@@ -75,7 +77,10 @@ struct memx_attacher {
 	bool frozen;		/* swapon happened: sized for good */
 	bool detach;		/* the session is to be freed as soon as it is attached */
 	u32 status;		/* of the last refusal */
-	u32 attempts;		/* without success, for the delay */
+	u32 attempts;		/* that came to nothing, for the delay */
+	u64 since;		/* ns; attached since */
+	bool busy;		/* the offer failed because the client of the one before is still there ... */
+	bool departed;		/* ... or has one gone since the offer was made? */
 	struct memx_agreed agreed;
 
 	u64 (*random)(void *ctx);
@@ -86,7 +91,10 @@ struct memx_attacher {
 void memx_attach_init(struct memx_attacher *a, u8 lanes, const u8 *kind, u64 (*random)(void *ctx), void *ctx);
 
 u32 memx_attach_start(struct memx_attacher *a, u64 now);
-u32 memx_attach_offer_failed(struct memx_attacher *a, u64 now);
+/* @busy: the client of an earlier offer is still there. Its departure is waited for, and looked for from time to time. */
+u32 memx_attach_offer_failed(struct memx_attacher *a, bool busy, u64 now);
+/* A client left. Where an offer waits for that, it is due now. */
+void memx_attach_departed(struct memx_attacher *a, u64 now);
 /* A HELLO on @lane. Negative: the channel is to be given up (call memx_attach_lost()). Else actions; the lane answers it. */
 int memx_attach_hello(struct memx_attacher *a, u8 lane, const struct memx_hello *hello, u16 *proto);
 /* The answer to ATTACH. @body valid where the status is OK, else its retry_ms. Negative: as above. */

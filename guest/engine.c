@@ -215,6 +215,16 @@ void memx_engine_act(struct memx_engine *e, u32 actions)
 		e->ops->wake_session(e->ctx);
 }
 
+void memx_engine_departed(struct memx_engine *e)
+{
+	unsigned long flags;
+
+	memx_lock(&e->lock, flags);
+	memx_attach_departed(&e->attach, e->ops->now(e->ctx));
+	memx_unlock(&e->lock, flags);
+	e->ops->wake_session(e->ctx);
+}
+
 /* ---- control frames ---- */
 
 /* Shows @len bytes of @l to the relay, as the owner of its sending side. */

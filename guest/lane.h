@@ -161,6 +161,8 @@ void memx_engine_go(struct memx_engine *e);	/* attached: limits set, requests fl
 /* Takes the actions that are due. */
 u32 memx_engine_take(struct memx_engine *e);
 void memx_engine_act(struct memx_engine *e, u32 actions);	/* adds some (from the attach_*() calls, made under e->lock) */
+/* The client of some lane has left. Any context. */
+void memx_engine_departed(struct memx_engine *e);
 
 /* Sends ATTACH and MAP frames from record *@next on. 1: all sent, 0: wait for room and call again, -EPROTO. */
 int memx_engine_send_attach(struct memx_engine *e, bool *begun, u32 *next);

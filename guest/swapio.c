@@ -162,6 +162,8 @@ void memx_session_kick(void *ctx, unsigned int lane)
 	memx_session_count(s, MEMX_C_kicks, 1);
 	if (!MEMX_IRQ_FRAMES || memx_lane_receive(&s->engine.lane[lane], MEMX_IRQ_FRAMES))
 		engine_wake_lane(s, lane);
+	if (!memx_link_peer_live(s->link, lane))
+		memx_engine_departed(&s->engine);
 }
 
 int memx_lane_thread(void *arg)

@@ -59,7 +59,7 @@ static void do_offer(struct memx_session *s)
 	err = memx_link_offer(s->link, offer);
 	if (err) {
 		memx_lock(&e->lock, flags);
-		e->actions |= memx_attach_offer_failed(&e->attach, ktime_get_ns());
+		e->actions |= memx_attach_offer_failed(&e->attach, err == -EBUSY, ktime_get_ns());
 		memx_unlock(&e->lock, flags);
 		return;
 	}

@@ -191,9 +191,9 @@ static void attach_again(struct kunit *test)
 
 	attach(test);
 	a->frozen = true;
-	KUNIT_EXPECT_EQ(test, memx_attach_lost(a, 50), (u32)MEMX_ACT_WITHDRAW);
+	KUNIT_EXPECT_EQ(test, memx_attach_lost(a, 3 * SECOND), (u32)MEMX_ACT_WITHDRAW);
 	KUNIT_EXPECT_EQ(test, a->state, MEMX_A_DOWN);
-	KUNIT_EXPECT_EQ(test, memx_attach_tick(a, 50), (u32)MEMX_ACT_OFFER);	/* at once */
+	KUNIT_EXPECT_EQ(test, memx_attach_tick(a, 3 * SECOND), (u32)MEMX_ACT_OFFER);	/* at once */
 	say_hello(test, 0);
 	say_hello(test, 1);
 	memx_attach_build(a, 17, &body);
@@ -202,7 +202,7 @@ static void attach_again(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, memx_le32(body.records), 17u);
 	KUNIT_EXPECT_EQ(test, memx_le16(body.flags), MEMX_ATTACH_FROZEN);
 	KUNIT_EXPECT_EQ(test, memcmp(body.session, a->session, 16), 0);
-	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_OK, granted(4096), 60), MEMX_ACT_GO);
+	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_OK, granted(4096), 3 * SECOND), MEMX_ACT_GO);
 }
 
 /* What swapon froze no relay can change. */
@@ -213,7 +213,7 @@ static void attach_frozen(struct kunit *test)
 	attach(test);
 	states(test)->frozen = true;
 	memx_attach_lost(states(test), 0);
-	memx_attach_tick(states(test), 1);
+	memx_attach_tick(states(test), SECOND);
 	say_hello(test, 0);
 	say_hello(test, 1);
 	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_OK, granted(8192), 0), -EPROTO);
@@ -226,7 +226,7 @@ static void attach_resized_before_swapon(struct kunit *test)
 {
 	attach(test);
 	memx_attach_lost(states(test), 0);
-	memx_attach_tick(states(test), 1);
+	memx_attach_tick(states(test), SECOND);
 	say_hello(test, 0);
 	say_hello(test, 1);
 	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_OK, granted(8192), 0), MEMX_ACT_SIZE | MEMX_ACT_GO);
@@ -265,7 +265,7 @@ static void attach_late_answer(struct kunit *test)
 	attach(test);
 	KUNIT_EXPECT_EQ(test, memx_attach_reply(a, MEMX_S_OK, &body, a->epoch, 0), -EPROTO);
 	memx_attach_lost(a, 0);
-	memx_attach_tick(a, 1);
+	memx_attach_tick(a, SECOND);
 	say_hello(test, 0);
 	say_hello(test, 1);
 	KUNIT_EXPECT_EQ(test, memx_attach_reply(a, MEMX_S_OK, &body, a->epoch - 1, 0), -EPROTO);
@@ -364,7 +364,7 @@ static void detach_later(struct kunit *test)
 	attach(test);
 	memx_attach_lost(a, 0);
 	KUNIT_EXPECT_EQ(test, memx_attach_detach(a, 0), 0u);
-	memx_attach_tick(a, 1);
+	memx_attach_tick(a, SECOND);
 	say_hello(test, 0);
 	say_hello(test, 1);
 	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_OK, granted(4096), 0), MEMX_ACT_DETACH);

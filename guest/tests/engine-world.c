@@ -363,13 +363,14 @@ static bool relay_lane(struct world *w, u8 lane)
 
 void run(struct world *w)
 {
-	u32 idle = 0;
+	u32 idle = 0, rounds = 0;
 	bool moved;
 	u8 i;
 
 	/* Twice without a move: what is sent in one round is answered in the next. */
 	while (idle < 2) {
 		moved = false;
+		assert_true(++rounds < 20000);	/* no time passes: nothing may go on for ever */
 		worker(w);
 		for (i = 0; i < LANES; i++) {
 			moved |= relay_lane(w, i);
