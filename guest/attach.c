@@ -76,6 +76,8 @@ static void draw_session(struct memx_attacher *a)
 	memset(a->lineage, 0, sizeof(a->lineage));
 	a->lineage[0] = draw(a);
 	a->known = 0;
+	a->shown = false;
+	a->unsure = 0;
 	a->epoch = 0;
 	a->sized = false;
 	a->frozen = false;
@@ -130,6 +132,7 @@ static u32 ask(struct memx_attacher *a)
 	a->state = MEMX_A_ATTACHING;
 	a->retry_at = 0;
 	a->epoch++;
+	a->shown = true;
 	return MEMX_ACT_ATTACH;
 }
 
@@ -307,6 +310,14 @@ u32 memx_attach_detached(struct memx_attacher *a, u32 status, u64 now)
 	return MEMX_ACT_WITHDRAW | MEMX_ACT_DETACHED;
 }
 
+/* Would a lineage more drive out one of those that were shown since the last success, or that one? */
+bool memx_attach_may_suspend(const struct memx_attacher *a)
+{
+	u32 kept = a->known && a->known != a->lineage[0];
+
+	return !a->shown || 1U + 1U + a->unsure + kept <= MEMX_MAX_LINEAGE;
+}
+
 u32 memx_attach_resumed(struct memx_attacher *a, u64 now)
 {
 	u32 i, last = MEMX_MAX_LINEAGE - 1;
@@ -316,9 +327,12 @@ u32 memx_attach_resumed(struct memx_attacher *a, u64 now)
 	/* The donors hold that of the last attach, however many resumes ago it was: without it they would not know us. */
 	if (a->known && a->lineage[last] == a->known)
 		last--;
-	for (i = last; i; i--)
+	for (i = a->shown ? last : 0; i; i--)
 		a->lineage[i] = a->lineage[i - 1];
+	if (a->shown && a->lineage[0] != a->known && a->unsure < MEMX_MAX_LINEAGE)
+		a->unsure++;
 	a->lineage[0] = draw(a);
+	a->shown = false;
 	a->attempts = 0;
 	go_down(a, now, 0);
 	return MEMX_ACT_WITHDRAW;

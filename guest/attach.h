@@ -103,7 +103,15 @@ u32 memx_attach_lost(struct memx_attacher *a, u64 now);
 /* The session is to be freed, now or when a relay is there again. */
 u32 memx_attach_detach(struct memx_attacher *a, u64 now);
 u32 memx_attach_detached(struct memx_attacher *a, u32 status, u64 now);
-/* A resume from suspend, into whichever world: a new lineage, a new offer. */
+/*
+ * May the guest be suspended? Each resume draws a lineage. False: another one would drive out one that donors may hold, for
+ * the last attempts to attach were never answered; so one of them has to succeed first.
+ */
+bool memx_attach_may_suspend(const struct memx_attacher *a);
+/*
+ * The end of a suspend, in whichever world, also in the old one: an image of this guest may have been kept and live on beside
+ * it. A new lineage, a new offer. One that was never shown to anybody gives its place to the new one.
+ */
 u32 memx_attach_resumed(struct memx_attacher *a, u64 now);
 u32 memx_attach_tick(struct memx_attacher *a, u64 now);
 void memx_attach_stop(struct memx_attacher *a);

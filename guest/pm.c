@@ -7,15 +7,17 @@
  * elsewhere, XenStore is resumed and every device's .restore is called, or .thaw if nothing came of it.
  * Last of all, when every device is back, comes .complete.
  *
- *	.freeze		What is in flight ends within FREEZE_MS, or the suspend is refused and everything
- *			stays as it was. From here on writes fail at once: their pages stay dirty, and
- *			nobody waits for a device that is not there.
- *	.thaw		Nothing happened, grants and ports are as they were.
+ *	.freeze		What is in flight ends within FREEZE_MS, in which also a relay may come back, or the
+ *			suspend is refused and everything stays as it was. From here on writes fail at once:
+ *			their pages stay dirty, and nobody waits for a device that is not there.
+ *	.thaw		Nothing happened here, grants and ports are as they were. But an image of the guest
+ *			may have been kept (a checkpoint), and may be restored while this guest lives on.
  *	.restore	Grants and ports may be void, the domain may be another one on another host. It may
- *			also come although nothing happened, when suspending failed half-way. Either way the
- *			session builds what is missing and offers itself anew in the background. Nothing here
- *			waits for a relay: other devices still have to be resumed by this very thread, and
- *			what serves the relay may depend on them.
+ *			also come although nothing happened, when suspending failed half-way.
+ *			In both cases the attachment ends at once, before a page is stored that the other
+ *			copy would miss; the session draws a new lineage, builds what is missing and offers
+ *			itself anew in the background. Nothing here waits for a relay: other devices still
+ *			have to be resumed by this very thread, and what serves the relay may depend on them.
  *	.complete	Writes are taken again. Not earlier: another driver's resume may allocate memory,
  *			reclaim it by writing to us, and so wait for a relay in the thread that would resume us.
  *
@@ -30,7 +32,7 @@
 #include "module.h"
 
 enum {
-	FREEZE_MS = 10000,	/* the toolstack gives a guest 60 s to suspend */
+	FREEZE_MS = 20000,	/* the toolstack gives a guest 60 s to suspend, of which freezing its tasks may take 20 */
 };
 
 static int memx_freeze(struct device *dev)
@@ -44,15 +46,9 @@ static int memx_freeze(struct device *dev)
 	return ret;
 }
 
-static int memx_thaw(struct device *dev)
+static int memx_resume(struct device *dev)
 {
-	memx_session_thaw(dev_get_drvdata(dev));
-	return 0;
-}
-
-static int memx_restore(struct device *dev)
-{
-	memx_session_restore(dev_get_drvdata(dev));
+	memx_session_resume(dev_get_drvdata(dev));
 	return 0;
 }
 
@@ -63,8 +59,8 @@ static void memx_complete(struct device *dev)
 
 const struct dev_pm_ops memx_pm_ops = {
 	.freeze = memx_freeze,
-	.thaw = memx_thaw,
-	.restore = memx_restore,
+	.thaw = memx_resume,
+	.restore = memx_resume,
 	.complete = memx_complete,
 };
 

@@ -265,41 +265,52 @@ void memx_session_writes(struct memx_session *s, bool allowed)
 	WRITE_ONCE(s->writes, allowed);
 }
 
+/* Nothing is under way that changes what donors hold, and the guest may come back with another lineage. */
+static bool session_quiet(struct memx_session *s)
+{
+	struct memx_engine *e = &s->engine;
+	unsigned long flags;
+	bool may;
+
+	if (atomic_read(&s->ops) || atomic_read(&s->pages))
+		return false;
+	memx_lock(&e->lock, flags);
+	may = memx_attach_may_suspend(&e->attach);
+	memx_unlock(&e->lock, flags);
+	return may;
+}
+
 int memx_session_quiesce(struct memx_session *s, unsigned int timeout_ms)
 {
-	memx_session_writes(s, false);
+	bool quiet;
+
 	mutex_lock(&s->work_mutex);
-	s->suspended = true;
+	s->quiescing = true;
 	mutex_unlock(&s->work_mutex);
-	if (wait_event_timeout(s->idle_wait, !atomic_read(&s->pages) && !atomic_read(&s->ops),
-			       msecs_to_jiffies(timeout_ms)))
+	memx_session_writes(s, false);
+	/* Whoever has not counted himself yet sees that writes fail, who has is waited for: the other half is in swap_enter(). */
+	smp_mb();
+	quiet = wait_event_timeout(s->idle_wait, session_quiet(s), msecs_to_jiffies(timeout_ms));
+
+	mutex_lock(&s->work_mutex);
+	s->quiescing = false;
+	s->suspended = quiet;
+	if (quiet)
+		memx_worker_lanes_down(s);
+	mutex_unlock(&s->work_mutex);
+	if (quiet)
 		return 0;
-	pr_warn("suspend refused: %u pages are still on their way after %u ms; is the relay there?\n",
-		(unsigned int)atomic_read(&s->pages), timeout_ms);
 	memx_session_writes(s, true);
-	memx_session_thaw(s);
+	memx_session_wake(s);
 	return -EBUSY;
 }
 
-void memx_session_thaw(struct memx_session *s)
-{
-	u8 i;
-
-	mutex_lock(&s->work_mutex);
-	s->suspended = false;
-	mutex_unlock(&s->work_mutex);
-	memx_session_wake(s);
-	/* Events may have been lost meanwhile: everybody looks. */
-	for (i = 0; i < s->engine.lanes; i++)
-		memx_session_engine_ops.wake_lane(s, i);
-}
-
-void memx_session_restore(struct memx_session *s)
+void memx_session_resume(struct memx_session *s)
 {
 	memx_session_writes(s, false);
 	mutex_lock(&s->work_mutex);
 	s->suspended = false;
-	s->resume_due = true;
+	memx_worker_resume(s);
 	mutex_unlock(&s->work_mutex);
 	memx_session_wake(s);
 }

@@ -63,18 +63,20 @@ void memx_swapfs_unregister(void);
 /* ---- suspend and resume (called from dev_pm_ops; user space is frozen) ---- */
 
 /*
- * .freeze: new writes fail at once (their pages stay dirty), and what is in flight is waited for, at most @timeout_ms.
- * -EBUSY: something is still in flight; everything is as before the call. 0: quiet; nothing is out and nothing is sent.
+ * .freeze: new writes fail at once (their pages stay dirty), and what is in flight is waited for, at most @timeout_ms, while
+ * the session goes on: a relay that comes back meanwhile is attached and answers it. -EBUSY: something is still in flight, or
+ * the donors may know lineages that one more would drive out (memx_attach_may_suspend()); everything is as before the call.
+ * 0: no store and no discard is in flight or will be, and no lane uses its ring until the session is resumed. A fetch that
+ * comes later waits for that.
  */
 int memx_session_quiesce(struct memx_session *s, unsigned int timeout_ms);
-/* .thaw: nothing happened; the channel serves again. Writes still fail until memx_session_writes(). Never waits for a relay. */
-void memx_session_thaw(struct memx_session *s);
 /*
- * .restore: grants and ports may be void, the domain may be another. Draws a new lineage, rebuilds the link
- * (memx_link_resume()), offers anew in the background. Works also when nothing had happened, and without a quiesce before.
- * Never waits for a relay.
+ * .restore and .thaw: grants and ports may be void, the domain may be another; or nothing had happened, but an image of the
+ * guest was kept, which may be restored beside it. The attachment ends here and now, so that nothing more is stored in the
+ * name of the old lineage. The rest is done in the background: renews what is void (memx_link_resume()), offers anew with a
+ * new lineage. Works also without a quiesce before. Never waits for a relay. Writes still fail until memx_session_writes().
  */
-void memx_session_restore(struct memx_session *s);
+void memx_session_resume(struct memx_session *s);
 /* .complete, .prepare: may writes be taken (true), or do they fail at once (false)? */
 void memx_session_writes(struct memx_session *s, bool allowed);
 

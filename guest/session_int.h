@@ -60,8 +60,8 @@ struct memx_session {
 	struct wait_queue_head work_wait;
 	unsigned long work_due;		/* bit 0 */
 	struct mutex work_mutex;	/* a round of the worker; the fields up to the next comment */
-	bool suspended;			/* between quiesce and thaw or restore: the worker leaves everything alone */
-	bool resume_due;		/* the guest was resumed: a new lineage has to be drawn, once */
+	bool quiescing;			/* quiesce waits: no new discards */
+	bool suspended;			/* between quiesce and resume: the worker leaves everything alone */
 	bool renew_due;			/* grants and ports have to be renewed; tried again until that works */
 	bool sending, sending_begun;	/* ATTACH and MAP are going out */
 	u32 sending_next;
@@ -76,12 +76,12 @@ struct memx_session {
 	/* read anywhere */
 	atomic64_t counter[MEMX_C_COUNT];
 	atomic64_t latency[MEMX_LAT_COUNT][MEMX_BUCKETS];
-	atomic_t ops;			/* requests of the swap core under way */
+	atomic_t ops;			/* requests of the swap core under way: swap_enter() to swap_leave() */
 	atomic_t pages;			/* their pages, and discards */
 	struct wait_queue_head idle_wait;	/* ops or pages went to 0; a detach ended */
 	u32 slots;			/* granted; 0 before the first attach of this session */
 	u32 deadline_ms, trim_pages;
-	bool writes;			/* else they fail at once */
+	bool writes;			/* else they fail at once; see swap_enter() */
 	bool started, stopping;
 	bool gone;			/* superseded */
 
@@ -102,6 +102,9 @@ void memx_session_set_reason(struct memx_session *s, const char *reason);
 
 /* worker.c */
 int memx_worker(void *arg);
+/* Both under work_mutex. They wait for whoever is in a ring, which is as long as some pages take to copy. */
+void memx_worker_lanes_down(struct memx_session *s);
+void memx_worker_resume(struct memx_session *s);	/* the attachment is of the time before the resume */
 
 /* swapio.c */
 extern const struct memx_engine_ops memx_session_engine_ops;

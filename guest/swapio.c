@@ -38,6 +38,20 @@ static void pages_ended(struct memx_session *s, u32 n)
 		wake_up_all(&s->idle_wait);
 }
 
+/*
+ * Counts a request of the swap core in. False: it is a write, and writes fail now. First counted, then looked: so either
+ * memx_session_quiesce() waits for it, or it sees that writes fail.
+ */
+static bool swap_enter(struct memx_session *s, bool store)
+{
+	atomic_inc(&s->ops);
+	smp_mb__after_atomic();
+	if (!store || READ_ONCE(s->writes))
+		return true;
+	swap_leave(s);
+	return false;
+}
+
 static void count_latency(struct memx_session *s, bool store, u64 ns)
 {
 	u64 us = ns / NSEC_PER_USEC;
@@ -261,13 +275,15 @@ int memx_session_rw(struct memx_session *s, struct kiocb *iocb, struct iov_iter 
 
 	if (WARN_ON_ONCE(!rw_sane(s, iocb, iter)))
 		return -EIO;
-	if (store && !READ_ONCE(s->writes)) {
+	if (!swap_enter(s, store)) {
 		memx_session_count(s, MEMX_C_suspended, iov_iter_count(iter) >> PAGE_SHIFT);
 		return -EIO;
 	}
 	op = memx_pool_op(store ? &s->stores : &s->fetches, store, &waited);
-	if (!op)
+	if (!op) {
+		swap_leave(s);
 		return -EINTR;
+	}
 	op->iocb = iocb;
 	op->err = 0;
 	op->len = (ssize_t)iov_iter_count(iter);
@@ -277,7 +293,6 @@ int memx_session_rw(struct memx_session *s, struct kiocb *iocb, struct iov_iter 
 	op->store = store;
 	/* One more than there are pages: the request cannot end while it is being submitted. */
 	atomic_set(&op->left, (int)op->pages + 1);
-	atomic_inc(&s->ops);
 	trace_memx_submit(store, op->slot, op->pages);
 	submit_pages(s, op, &c, &waited);
 	if (waited)

@@ -20,7 +20,7 @@ static void tell(struct memx_session *s, enum memx_session_event event)
 }
 
 /* Takes all lanes out of their rings; waits for whoever is in one, which is as long as some pages take to copy. */
-static void lanes_down(struct memx_session *s)
+void memx_worker_lanes_down(struct memx_session *s)
 {
 	u8 i;
 
@@ -36,7 +36,7 @@ static void do_withdraw(struct memx_session *s, bool lost)
 	s->sending = false;
 	s->detach_due = false;
 	s->attached = false;
-	lanes_down(s);
+	memx_worker_lanes_down(s);
 	memx_link_withdraw(s->link);
 	if (!was || !lost)
 		return;
@@ -107,6 +107,7 @@ static void do_go(struct memx_session *s)
 		memx_swapfs_resize(a->slots);
 	}
 	memx_engine_go(e);
+	wake_up_all(&s->idle_wait);	/* a suspend may wait for this */
 	if (s->ready) {
 		pr_info("attached again, epoch %llu\n", e->epoch);
 		tell(s, MEMX_EV_ATTACHED);
@@ -172,25 +173,25 @@ static void do_gone(struct memx_session *s)
 }
 
 /*
- * The attachment is of the time before the resume. Once for each resume, however often renew() has to try: a lineage more
- * drives one out of those that are remembered, and a guest that has forgotten the one that the donors know is superseded.
+ * Once for each resume, however often renew() has to try: a lineage more may drive one out of those that are remembered, and
+ * a guest that has forgotten the one that the donors know is superseded.
  */
-static void do_resume(struct memx_session *s)
+void memx_worker_resume(struct memx_session *s)
 {
 	struct memx_engine *e = &s->engine;
 	unsigned long flags;
 
+	lockdep_assert_held(&s->work_mutex);
+	memx_worker_lanes_down(s);
 	memx_lock(&e->lock, flags);
 	/* What was due to the channel is void; that tables are, or that the session is gone, stays true. */
 	e->actions &= MEMX_ACT_SIZE | MEMX_ACT_DETACHED | MEMX_ACT_GONE;
 	memx_attach_resumed(&e->attach, ktime_get_ns());
 	memx_unlock(&e->lock, flags);
-	s->resume_due = false;
 	s->renew_due = true;
 	s->sending = false;
 	s->detach_due = false;
 	s->attached = false;
-	lanes_down(s);
 }
 
 /*
@@ -274,7 +275,8 @@ static void tick(struct memx_session *s)
 		s->next_retry = 0;
 		memx_engine_tick(&s->engine, age && now > age ? now - age : 0);
 	}
-	memx_trim(s);
+	if (!s->quiescing)
+		memx_trim(s);
 }
 
 /* Jiffies until this thread has something to do by itself. */
@@ -306,8 +308,6 @@ static void round_of_work(struct memx_session *s)
 
 	if (s->suspended)
 		return;
-	if (s->resume_due)
-		do_resume(s);
 	if (s->renew_due)
 		renew(s);
 	if (!s->renew_due) {
@@ -335,7 +335,7 @@ int memx_worker(void *arg)
 		mutex_unlock(&s->work_mutex);
 		wait_event_idle_timeout(s->work_wait, test_and_clear_bit(0, &s->work_due) || kthread_should_stop(), timeout);
 	}
-	lanes_down(s);
+	memx_worker_lanes_down(s);
 	flags = memx_reclaim_enter();
 	if (s->started)
 		memx_link_withdraw(s->link);

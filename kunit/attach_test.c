@@ -370,6 +370,14 @@ static void detach_later(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_OK, granted(4096), 0), MEMX_ACT_DETACH);
 }
 
+/* From DOWN to ATTACHING: the lineage is shown to a relay. */
+static void show(struct kunit *test, u64 now)
+{
+	KUNIT_ASSERT_EQ(test, memx_attach_tick(states(test), now), (u32)MEMX_ACT_OFFER);
+	KUNIT_ASSERT_EQ(test, say_hello(test, 0), 0);
+	KUNIT_ASSERT_EQ(test, say_hello(test, 1), MEMX_ACT_CONNECTED | MEMX_ACT_ATTACH);
+}
+
 /* A resume: a new lineage before those that were, and a new offer; the session stays. */
 static void lineage(struct kunit *test)
 {
@@ -385,13 +393,110 @@ static void lineage(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, memx_attach_resumed(a, 0), (u32)MEMX_ACT_WITHDRAW);
 		KUNIT_EXPECT_EQ(test, a->state, MEMX_A_DOWN);
 		KUNIT_EXPECT_NE(test, a->lineage[0], seen[i]);
+		show(test, SECOND);
+		KUNIT_ASSERT_EQ(test, reply(test, MEMX_S_OK, granted(4096), 0), MEMX_ACT_GO);
 	}
 	memx_attach_build(a, 0, &body);
-	for (i = 1; i < MEMX_MAX_LINEAGE - 1; i++)
+	for (i = 1; i < MEMX_MAX_LINEAGE; i++)
 		KUNIT_EXPECT_EQ(test, memx_le64(body.lineage[i]), seen[6 - i]);
-	/* The donors still hold that of the last attach. */
-	KUNIT_EXPECT_EQ(test, memx_le64(body.lineage[i]), seen[0]);
 	KUNIT_EXPECT_TRUE(test, a->sized);
+}
+
+/* Checkpoint after checkpoint while no relay is there: who never showed a lineage to anybody has none to remember. */
+static void lineage_never_shown(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	u64 known, last;
+	u32 i;
+
+	attach(test);
+	known = a->lineage[0];
+	for (i = 0; i < 20; i++) {
+		last = a->lineage[0];
+		KUNIT_ASSERT_TRUE(test, memx_attach_may_suspend(a));
+		memx_attach_resumed(a, 0);
+		KUNIT_EXPECT_NE(test, a->lineage[0], last);
+		KUNIT_EXPECT_EQ(test, a->lineage[1], known);
+		KUNIT_EXPECT_EQ(test, a->lineage[2], 0ull);
+	}
+}
+
+/*
+ * Attempts that were never answered may have fenced donors. Each of their lineages is kept until one succeeds, that of the
+ * last success as well, and a suspend that would need room for one more has to wait.
+ */
+static void lineage_never_answered(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	u64 seen[MEMX_MAX_LINEAGE];
+	u32 i;
+
+	attach(test);
+	for (i = 0; i < MEMX_MAX_LINEAGE - 1; i++) {
+		seen[i] = a->lineage[0];
+		KUNIT_ASSERT_TRUE(test, memx_attach_may_suspend(a));
+		memx_attach_resumed(a, 0);
+		show(test, SECOND);
+	}
+	seen[i] = a->lineage[0];
+	for (i = 0; i < MEMX_MAX_LINEAGE; i++)
+		KUNIT_EXPECT_EQ(test, a->lineage[i], seen[MEMX_MAX_LINEAGE - 1 - i]);
+	KUNIT_EXPECT_FALSE(test, memx_attach_may_suspend(a));
+	/* Where it happens all the same, that of the last success is what stays. */
+	memx_attach_resumed(a, 0);
+	KUNIT_EXPECT_EQ(test, a->lineage[MEMX_MAX_LINEAGE - 1], seen[0]);
+	show(test, SECOND);
+	KUNIT_EXPECT_FALSE(test, memx_attach_may_suspend(a));
+	KUNIT_ASSERT_EQ(test, reply(test, MEMX_S_OK, granted(4096), 0), MEMX_ACT_GO);
+	KUNIT_EXPECT_TRUE(test, memx_attach_may_suspend(a));
+}
+
+/* Granted and lost at once, again and again: the delay grows. Once an attachment has lasted, the next is asked for at once. */
+static void backoff_until_proven(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	u64 now = 0, last = 0;
+	u32 i;
+
+	attach(test);
+	for (i = 0; i < 8; i++) {
+		memx_attach_lost(a, now);
+		KUNIT_EXPECT_GE(test, a->retry_at - now, SECOND / 10);
+		KUNIT_EXPECT_GE(test, a->retry_at - now, last);
+		last = a->retry_at - now;
+		now = a->retry_at;
+		show(test, now);
+		KUNIT_ASSERT_EQ(test, reply(test, MEMX_S_OK, granted(4096), now), MEMX_ACT_GO);
+	}
+	KUNIT_EXPECT_EQ(test, last, 5 * SECOND);
+	now += 2 * SECOND;
+	memx_attach_lost(a, now);
+	KUNIT_EXPECT_EQ(test, a->retry_at, now);
+}
+
+/* The rings are still another client's: its departure is what the next offer waits for. */
+static void offer_waits_for_departure(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+
+	memx_attach_start(a, 0);
+	memx_attach_offer_failed(a, true, 0);
+	KUNIT_EXPECT_EQ(test, memx_attach_tick(a, SECOND / 2), 0u);
+	memx_attach_departed(a, SECOND / 2);
+	KUNIT_EXPECT_EQ(test, memx_attach_tick(a, SECOND / 2), (u32)MEMX_ACT_OFFER);
+	/* It left while the offer was being made. */
+	memx_attach_departed(a, SECOND);
+	memx_attach_offer_failed(a, true, SECOND);
+	KUNIT_EXPECT_EQ(test, memx_attach_tick(a, SECOND), (u32)MEMX_ACT_OFFER);
+	/* What is waited for was something else: nobody can shorten that. */
+	memx_attach_offer_failed(a, false, 2 * SECOND);
+	memx_attach_departed(a, 2 * SECOND);
+	KUNIT_EXPECT_EQ(test, memx_attach_tick(a, 2 * SECOND), 0u);
+	KUNIT_EXPECT_EQ(test, memx_attach_tick(a, 3 * SECOND), (u32)MEMX_ACT_OFFER);
+	/* Its departure is not heard of: looked for from time to time. */
+	memx_attach_offer_failed(a, true, 4 * SECOND);
+	KUNIT_EXPECT_EQ(test, memx_attach_tick(a, 5 * SECOND), (u32)MEMX_ACT_OFFER);
+	KUNIT_EXPECT_EQ(test, a->state, MEMX_A_OFFERED);
 }
 
 static void reasons_in_words(struct kunit *test)
@@ -424,7 +529,11 @@ static struct kunit_case attach_cases[] = {
 	KUNIT_CASE(backoff_bounded),
 	KUNIT_CASE(detach),
 	KUNIT_CASE(detach_later),
+	KUNIT_CASE(backoff_until_proven),
+	KUNIT_CASE(offer_waits_for_departure),
 	KUNIT_CASE(lineage),
+	KUNIT_CASE(lineage_never_shown),
+	KUNIT_CASE(lineage_never_answered),
 	KUNIT_CASE(reasons_in_words),
 	{}
 };

@@ -125,6 +125,68 @@ static void fenced_store_waits_for_the_next_attachment(void **state)
 	holds(w, 0, 740, 8, 5);
 }
 
+/* A relay that grants and then serves nothing is asked less and less often, and one that serves again is used at once. */
+static void relay_that_grants_and_fences_is_not_asked_in_a_loop(void **state)
+{
+	struct world *w = *state;
+	u64 epoch = w->e.attach.epoch;
+	u32 i;
+
+	w->fail_store = MEMX_S_FENCED;
+	w->fail_left = ~0U;
+	store(w, 0, 740, 8, 5);
+	for (i = 0; i < 100; i++)
+		pass(w, 100);
+	assert_in_range(w->e.attach.epoch - epoch, 4, 10);
+	w->fail_left = 0;
+	for (i = 0; i < 51; i++)
+		pass(w, 100);
+	ended(w, 0, 8, 0);
+	/* It has served for more than two seconds: when it dies, the next one is looked for at once. */
+	for (i = 0; i < 21; i++)
+		pass(w, 100);
+	epoch = w->e.attach.epoch;
+	crash(w);
+	run(w);
+	assert_int_equal(w->e.attach.state, MEMX_A_ATTACHED);
+	assert_int_equal(w->e.attach.epoch, epoch + 1);
+}
+
+/*
+ * Where nothing happened a suspend ends like one into another world: with a new lineage, and nothing is stored in the name of
+ * the old one any more. What was stored in the meantime waits, also for a relay that is not there yet.
+ */
+static void resume_stores_nothing_under_the_old_lineage(void **state)
+{
+	struct world *w = *state;
+	u64 lineage = w->e.attach.lineage[0], sent = w->counter[MEMX_C_store_requests];
+	u8 i;
+
+	store(w, 0, 30, 4, 1);
+	run(w);
+	ended(w, 0, 4, 0);
+	sent = w->counter[MEMX_C_store_requests];
+
+	for (i = 0; i < LANES; i++)
+		assert_true(memx_lane_down(&w->e.lane[i]));
+	memx_engine_act(&w->e, memx_attach_resumed(&w->e.attach, w->now));
+	w->silent = true;
+	store(w, 4, 30, 4, 2);
+	fetch(w, 8, 34, 1);
+	ended(w, 8, 1, -ENODATA);
+	pass(w, 10000);
+	assert_int_equal(w->outstanding, 4);
+	assert_int_equal(w->counter[MEMX_C_store_requests], sent);
+	w->silent = false;
+	pass(w, 1000);
+	ended(w, 4, 4, 0);
+	assert_int_equal(w->e.attach.state, MEMX_A_ATTACHED);
+	assert_true(w->e.attach.lineage[0] != lineage && w->e.attach.lineage[1] == lineage);
+	fetch(w, 0, 30, 4);
+	run(w);
+	holds(w, 0, 30, 4, 2);
+}
+
 static void double_answer_ends_the_channel(void **state)
 {
 	struct world *w = *state;
@@ -196,6 +258,8 @@ int main(void)
 		T(lost_stores_travel_again),
 		T(lost_fetches_travel_again),
 		T(fenced_store_waits_for_the_next_attachment),
+		T(relay_that_grants_and_fences_is_not_asked_in_a_loop),
+		T(resume_stores_nothing_under_the_old_lineage),
 		T(double_answer_ends_the_channel),
 		T(second_hello_ends_the_channel),
 		T(superseded_gives_up),

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""A guest that is paging is checkpointed, saved and restored on real Xen: test-suspend.py KERNEL pv|pvh
+"""A guest that is paging is checkpointed, saved and restored on real Xen: test-suspend.py KERNEL pv|pvh [TEST...]
 
-The relay and the donors are the real ones and stay up. Prints TAP.
+The relay and the donors are the real ones. A second guest is only there to leave its memory to the copy. Prints TAP.
 """
 
 import os
@@ -14,6 +14,15 @@ import xenlib  # noqa: E402
 STATISTICS = "/sys/devices/platform/memx/statistics"
 MIB = 88
 IMAGE = "/tmp/guest0.save"
+COPY_CONFIG = "/tmp/copy.cfg"
+COPY_CONSOLE = "/var/log/xen/console/guest-copy.log"
+# The copy has the original's addresses, so its interface leads nowhere.
+ALONE = f"""cat >/tmp/vif-alone <<'END'
+#!/bin/sh
+test "$1" != online || xenstore-write "$XENBUS_PATH/hotplug-status" connected
+END
+chmod 755 /tmp/vif-alone
+sed -e 's/guest0/copy/' -e 's#/etc/xen/scripts/vif-testbed#/tmp/vif-alone#' /etc/xen/guest0.cfg >{COPY_CONFIG}"""
 
 
 def counter(t, name):
@@ -24,23 +33,58 @@ def session(t):
     return t.sh("guest0", "cat /sys/devices/platform/memx/session").strip()
 
 
-def begin(t, seed):
-    """A job that pages until it is told to stop, and has begun to."""
-    job = t.pages_start("guest0", MIB, "--touches", 1500, "--seed", seed)
+def state(t):
+    return t.sh("guest0", "cat /sys/devices/platform/memx/state").strip()
+
+
+def begin(t, seed, *how):
+    """A job that pages, and has begun to."""
     before = counter(t, "stores")
+    job = t.pages_start("guest0", MIB, *(how or ("--touches", 1500)), "--seed", seed)
     t.wait("the job to be swapped out", lambda: counter(t, "stores") > before + 500)
     return job
 
 
 def checkpoint(t):
-    """Suspended, and nothing came of it: the same channel goes on, no page is asked for twice."""
-    job = begin(t, 1)
+    """
+    Suspended, kept in a file, and gone on; then the copy is restored while the original pages. The original has attached
+    with a lineage that the copy does not know: the copy learns that it is superseded and says so, the original loses nothing.
+    """
+    t.sh("host0", "xl destroy guest1")
+    job = begin(t, 1, "--seconds", 150)
     attaches, who = counter(t, "attaches"), session(t)
-    t.sh("host0", f"xl save -c guest0 {IMAGE} && rm {IMAGE}")
+    t.sh("host0", f"xl save -c guest0 {IMAGE}")
+    t.wait("the guest to attach with a new lineage", lambda: counter(t, "attaches") > attaches)
+    assert session(t) == who
+    stores = counter(t, "stores")
+    t.wait("the guest to page on", lambda: counter(t, "stores") > stores + 100)
+
+    t.sh("host0", ALONE)
+    t.sh("host0", f"xl restore {COPY_CONFIG} {IMAGE} && rm {IMAGE}")
+    t.wait("the copy to give up", lambda: "giving up: another copy" in t.sh("host0", f"cat {COPY_CONSOLE} 2>/dev/null; true"))
+    assert state(t) == "attached", f"the original is {state(t)}"
+    t.sh("host0", "xl destroy copy")
     assert job.running(), "the job was over too early to say anything"
     print(f"# {t.pages_end(job)}")
-    assert session(t) == who
-    assert counter(t, "attaches") == attaches, "attached anew although nothing had happened"
+    assert session(t) == who and state(t) == "attached"
+    assert counter(t, "fetch_errors") == 0 and counter(t, "corrupt") == 0 and counter(t, "absent") == 0
+    line = t.sh("host0", f"grep 'giving up' {COPY_CONSOLE}")
+    print(f"# {line.strip()}")
+
+
+def checkpoint_without_relay(t):
+    """The relay is away when the suspend begins and when it ends: what is in flight and what is stored meanwhile waits."""
+    job = begin(t, 4)
+    attaches = counter(t, "attaches")
+    t.must("relay", "host0", "kill")
+    t.must("relay", "host0", "start")
+    # While it starts: the suspend waits for what is in flight, with the session still at work.
+    t.sh("host0", f"xl save -c guest0 {IMAGE} && rm {IMAGE}")
+    t.must("relay", "host0", "kill")
+    t.must("relay", "host0", "start")
+    t.wait("the session to attach again", lambda: counter(t, "attaches") > attaches)
+    print(f"# {t.pages_end(job)}")
+    assert counter(t, "fetch_errors") == 0 and counter(t, "corrupt") == 0
 
 
 def save_and_restore(t):
@@ -69,12 +113,18 @@ def relay_is_away(t):
     print(f"# {t.pages_end(job)}")
 
 
+ALL = [checkpoint, checkpoint_without_relay, save_and_restore, relay_is_away]
+
+
 def main():
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    kernel, kind = sys.argv[1:3]
-    testbed = xenlib.Testbed(f"suspend-{kernel}-{kind}", kernel=kernel, guest_type=kind, guests=1, swap=192, donors=2, replicas=2)
-    xenlib.run(testbed, [checkpoint, save_and_restore, relay_is_away])
+    kernel, kind, *names = sys.argv[1:]
+    tests = [f for f in ALL if not names or f.__name__ in names]
+    if len(tests) < len(names):
+        sys.exit(f"test-suspend.py: there are these tests: {', '.join(f.__name__ for f in ALL)}")
+    testbed = xenlib.Testbed(f"suspend-{kernel}-{kind}", kernel=kernel, guest_type=kind, guests=2, swap=192, donors=2, replicas=2)
+    xenlib.run(testbed, tests)
 
 
 main()
