@@ -76,6 +76,7 @@ static void draw_session(struct memx_attacher *a)
 	memset(a->lineage, 0, sizeof(a->lineage));
 	a->lineage[0] = draw(a);
 	a->known = 0;
+	a->known_epoch = 0;
 	a->shown = false;
 	a->unsure = 0;
 	a->epoch = 0;
@@ -176,6 +177,7 @@ int memx_attach_hello(struct memx_attacher *a, u8 lane, const struct memx_hello 
 		a->status = MEMX_S_PROTO;
 		return MEMX_ACT_REFUSED;
 	}
+	a->features = (a->hello ? a->features : MEMX_FEATURE_ATTEMPTS) & memx_le64(hello->features);
 	a->hello |= (u8)(1U << lane);
 	if (a->hello != (1U << a->lanes) - 1)
 		return 0;
@@ -224,6 +226,7 @@ static u32 attached(struct memx_attacher *a, const struct memx_agreed *agreed, u
 	a->agreed = *agreed;
 	a->sized = true;
 	a->known = a->lineage[0];
+	a->known_epoch = a->epoch;
 	a->unsure = 0;
 	a->state = MEMX_A_ATTACHED;
 	a->since = now;
@@ -367,6 +370,8 @@ void memx_attach_build(const struct memx_attacher *a, u32 records, struct memx_a
 		to->lineage[i] = memx_put_le64(a->lineage[i]);
 	to->slots = memx_put_le32(a->sized ? a->agreed.slots : a->slots_wanted);
 	to->records = memx_put_le32(records);
+	if (a->known_epoch && a->features & MEMX_FEATURE_ATTEMPTS)
+		to->attempts = memx_put_le32((u32)min(a->epoch - a->known_epoch, (u64)~0U));
 	to->extent_order = a->sized ? a->agreed.extent_order : 0;
 	to->replicas = a->replicas_wanted;
 	to->flags = memx_put_le16(a->frozen ? MEMX_ATTACH_FROZEN : 0);
@@ -380,6 +385,7 @@ void memx_attach_hello_build(const struct memx_attacher *a, u8 lane, u16 proto, 
 	to->proto = memx_put_le16(proto);
 	to->role = MEMX_ROLE_GUEST;
 	to->lane = lane;
+	to->features = memx_put_le64(a->features);
 	to->offer = memx_put_le64(a->offer);
 	to->instance = memx_put_le64(a->instance);
 	to->lanes = a->lanes;

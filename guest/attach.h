@@ -61,12 +61,14 @@ struct memx_attacher {
 	u8 kind[MEMX_MAX_LANES];
 	u64 offer;		/* nonce of the current offer */
 	u64 instance;		/* of this load of the module */
+	u64 features;		/* in use with this relay: the same on every lane */
 	u64 retry_at;		/* ns; 0: none */
 
 	u8 session[16];
 	u64 epoch;		/* of the last attempt */
 	u64 lineage[MEMX_MAX_LINEAGE];
 	u64 known;		/* that of the last successful attach, never forgotten; 0: none yet */
+	u64 known_epoch;	/* the epoch of that attach; 0: none yet */
 	bool shown;		/* lineage[0] went out with an ATTACH: donors may hold it */
 	u8 unsure;		/* of those before it: shown since the last success, so that donors may hold them */
 

@@ -378,6 +378,33 @@ static void show(struct kunit *test, u64 now)
 	KUNIT_ASSERT_EQ(test, say_hello(test, 1), MEMX_ACT_CONNECTED | MEMX_ACT_ATTACH);
 }
 
+/* Where the relay wants to know it: how many epochs ago the guest was attached last. */
+static void attempts_told(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	struct memx_attach body;
+	struct memx_hello h;
+	u16 proto;
+	u32 i, n;
+
+	memx_attach_start(a, 0);
+	for (n = 0; n < 4; n++) {
+		for (i = 0; i < 2; i++) {
+			h = hello(test, (u8)i);
+			/* One that speaks of features that nobody knows, and one that knows none. */
+			h.features = n == 3 ? 0 : memx_put_le64(MEMX_FEATURE_ATTEMPTS | 1ull << 60);
+			KUNIT_ASSERT_GE(test, memx_attach_hello(a, (u8)i, &h, &proto), 0);
+			KUNIT_EXPECT_EQ(test, a->features, n == 3 ? 0 : (u64)MEMX_FEATURE_ATTEMPTS);
+		}
+		memx_attach_build(a, 0, &body);
+		KUNIT_EXPECT_EQ(test, memx_le32(body.attempts), n == 3 ? 0 : n);
+		if (!n)
+			KUNIT_ASSERT_GE(test, reply(test, MEMX_S_OK, granted(4096), 0), 0);
+		memx_attach_lost(a, n * 10 * SECOND);
+		memx_attach_tick(a, (n + 1) * 10 * SECOND);
+	}
+}
+
 /* A resume: a new lineage before those that were, and a new offer; the session stays. */
 static void lineage(struct kunit *test)
 {
@@ -531,6 +558,7 @@ static struct kunit_case attach_cases[] = {
 	KUNIT_CASE(detach_later),
 	KUNIT_CASE(backoff_until_proven),
 	KUNIT_CASE(offer_waits_for_departure),
+	KUNIT_CASE(attempts_told),
 	KUNIT_CASE(lineage),
 	KUNIT_CASE(lineage_never_shown),
 	KUNIT_CASE(lineage_never_answered),

@@ -60,7 +60,7 @@ static const char *malformed(const struct memx_attach *a, u64 epoch)
 		return "attach at epoch 0";
 	if (!memcmp(a->session, nobody, sizeof(nobody)) || !a->lineage[0])
 		return "attach without session or lineage";
-	if (memx_le16(a->flags) & ~MEMX_ATTACH_FROZEN || a->resv || a->replicas > MEMX_MAX_REPLICAS)
+	if (memx_le16(a->flags) & ~MEMX_ATTACH_FROZEN || a->replicas > MEMX_MAX_REPLICAS)
 		return "attach uses fields that have no meaning";
 	if (a->extent_order && (a->extent_order < MEMX_MIN_EXTENT_ORDER || a->extent_order > MEMX_MAX_EXTENT_ORDER))
 		return "extent order out of range";

@@ -41,21 +41,34 @@ static void detached(struct session *s, struct core_donor *d)
 	session_step(s);
 }
 
+/*
+ * Does a lineage that the guest does not present come from before its last granted ATTACH? Then nobody took the session over:
+ * the donor was away while the guest was suspended more often than it can remember. It is of no use, and no judge.
+ */
+static bool slept(const struct session *s, const struct sdonor *sd)
+{
+	return sd->fence_epoch && sd->fence_epoch <= s->known_epoch;
+}
+
 static void fence_refused(struct session *s, struct core_donor *d, u32 status)
 {
+	const struct sdonor *sd = &s->sd[d->index];
+
 	if (s->state == SESSION_FREEING) {
 		s->sd[d->index].state = SD_REFUSED;
 		if (status == MEMX_S_UNKNOWN || status == MEMX_S_FENCED || status == MEMX_S_SUPERSEDED)
 			detached(s, d);		/* not known there, or not ours any more */
 		return;				/* anything else: asked again a moment later */
 	}
-	if (status == MEMX_S_FENCED || status == MEMX_S_SUPERSEDED) {
+	if (status == MEMX_S_FENCED || (status == MEMX_S_SUPERSEDED && !slept(s, sd))) {
 		session_fenced(s, d, status);
 		return;
 	}
-	core_say(s->core, CORE_LOG_WARN, "fence-refused", "guest=%s donor=%s status=%s", s->name, d->name,
-		 status_word(status));
-	fence_set_aside(s, d, status);
+	core_say(s->core, CORE_LOG_WARN, "fence-refused", "guest=%s donor=%s status=%s epoch=%llu donor_epoch=%llu%s", s->name,
+		 d->name, status_word(status), (unsigned long long)s->epoch, (unsigned long long)sd->fence_epoch,
+		 status == MEMX_S_SUPERSEDED ? " hint=\"it was away for more suspends of the guest than the guest remembers; "
+		 "what it holds of the session is of no use\"" : "");
+	fence_set_aside(s, d, status == MEMX_S_SUPERSEDED ? MEMX_S_UNKNOWN : status);
 }
 
 static int fence_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)

@@ -359,6 +359,7 @@ struct session {
 	u64 epoch;
 	u64 lineage[MEMX_MAX_LINEAGE];
 	u64 granted_epoch, granted_lineage;	/* of the last grant to this domain, which donors have stored; 0: none */
+	u64 known_epoch;	/* at which the guest was granted an ATTACH before, by whatever relay; 0: never */
 	u64 seed;
 	u8 state, step;
 	bool frozen;

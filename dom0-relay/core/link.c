@@ -32,7 +32,7 @@ static void say_hello(struct core_link *link)
 	struct memx_hello hello = {
 		.proto_min = memx_put_le16(MEMX_PROTO_MIN), .proto_max = memx_put_le16(MEMX_PROTO_MAX),
 		.role = MEMX_ROLE_RELAY, .offer = memx_put_le64(link->offer),
-		.instance = memx_put_le64(link->core->cfg.instance),
+		.instance = memx_put_le64(link->core->cfg.instance), .features = memx_put_le64(MEMX_FEATURE_ATTEMPTS),
 	};
 	unsigned int i;
 

@@ -58,6 +58,8 @@ struct session *session_new(struct core_link *link, const struct memx_attach *a,
 	s->epoch = epoch;
 	for (i = 0; i < MEMX_MAX_LINEAGE; i++)
 		s->lineage[i] = memx_le64(a->lineage[i]);
+	if (memx_le32(a->attempts) < epoch)
+		s->known_epoch = memx_le32(a->attempts) ? epoch - memx_le32(a->attempts) : 0;
 	s->domid = link->conf.domid;
 	s->seed = memx_session_seed(s->id);
 	s->frozen = memx_le16(a->flags) & MEMX_ATTACH_FROZEN;

@@ -494,6 +494,48 @@ static void a_clone_is_superseded(void **state)
 	assert_int_equal(pages_at_donors(), 256);		/* and harms nothing of the winner's */
 }
 
+/* The guest comes back from a suspend, or a checkpoint. */
+static void suspended(void)
+{
+	memmove(g->lineage + 1, g->lineage, sizeof(g->lineage) - sizeof(g->lineage[0]));
+	g->lineage[0] += 1000;
+	assert_true(wguest_again(g));
+}
+
+static void donors_slept_through_suspends(void **state)
+{
+	u32 i;
+
+	(void)state;
+	w = world_new(1, 4, 64, NULL);
+	g = wguest_new(w, 256, 2);
+	assert_true(wguest_start(g));
+	fill(g);
+	for (i = 0; i < 2; i++) {
+		w->donor[i].there = false;
+		wdonor_drop(&w->donor[i]);
+		world_pass(w, 60000);			/* what it held has another copy elsewhere by now */
+	}
+	for (i = 0; i < MEMX_MAX_LINEAGE + 1; i++)
+		suspended();
+	for (i = 0; i < 2; i++) {
+		w->donor[i].there = true;
+		wdonor_up(&w->donor[i]);
+		world_pass(w, 1000);
+		assert_true(g->attached);
+		assert_string_equal(w->last_event, "fence-refused");
+	}
+	read_all(g);
+	fill(g);
+	/* They count for nothing at the next attach either. */
+	suspended();
+	read_all(g);
+	foreign_fence(g->epoch + 1, 4711, g->lineage[0]);	/* but a copy that took the session over does */
+	wguest_hang_up(g);
+	g->epoch += 5;
+	refused(g, MEMX_S_SUPERSEDED, "another copy of this guest");
+}
+
 /* ---- ends --------------------------------------------------------------------------------------------------------------------------- */
 
 static void detach_frees_everything(void **state)
@@ -760,7 +802,8 @@ int main(void)
 		rule(one_copy_leaves_room_to_repair), rule(no_room_to_repair_is_said),
 		rule(more_copies_than_donors), rule(no_donor_there), rule(relay_killed),
 		rule(unknown_donor_in_the_map), rule(donors_keep_what_the_map_names_and_nothing_else), rule(a_relay_left_behind),
-		rule(an_old_epoch), rule(a_clone_is_superseded), rule(detach_frees_everything), rule(freed_at_donors_that_were_away),
+		rule(an_old_epoch), rule(a_clone_is_superseded), rule(donors_slept_through_suspends),
+		rule(detach_frees_everything), rule(freed_at_donors_that_were_away),
 		rule(hang_up_while_detaching), rule(refused_under_many_ids),
 		rule(domain_gone), rule(reload_replaces_the_session), rule(a_saved_session_outlives_a_fresh_boot),
 		rule(freed_by_command), rule(a_donor_is_emptied),

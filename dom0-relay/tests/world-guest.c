@@ -224,6 +224,7 @@ static void attached(struct wguest *g, const struct memx_head *head, const struc
 	must(g->slots && g->slots <= g->want_slots && a.max_pages == MEMX_MAX_PAGES, "impossible grant");
 	g->attached = true;
 	g->frozen = true;
+	g->granted_epoch = g->epoch;
 }
 
 static void settle_write(struct wguest *g, struct wreq *r, u32 i, u32 status)
@@ -385,6 +386,8 @@ void wguest_attach(struct wguest *g)
 	for (i = 0; i < MEMX_MAX_LINEAGE; i++)
 		a.lineage[i] = memx_put_le64(g->lineage[i]);
 	a.records = memx_put_le32(total);
+	if (g->granted_epoch)
+		a.attempts = memx_put_le32((u32)(g->epoch - g->granted_epoch));
 	a.extent_order = (u8)g->order;
 	a.flags = memx_put_le16(g->frozen ? MEMX_ATTACH_FROZEN : 0);
 	g->attaching = true;

@@ -105,7 +105,7 @@ struct wguest {
 	u64 offer;
 	u8 session[16];
 	u64 lineage[MEMX_MAX_LINEAGE];
-	u64 epoch, seed, next_tag;
+	u64 epoch, granted_epoch, seed, next_tag;
 	u32 want_slots, slots, order, replicas;
 	bool frozen, attached, attaching;
 	u32 attach_status, retry_ms;

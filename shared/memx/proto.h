@@ -166,6 +166,7 @@ enum memx_lane_kind {
 enum {
 	MEMX_FEATURE_SEAL	= 1 << 0,	/* trailers may hold a seal tag in place of a check */
 	MEMX_FEATURE_RECLAIM	= 1 << 1,	/* donor hop: ASK, PEERS, DROPPED, and PIN with record and versions */
+	MEMX_FEATURE_ATTEMPTS	= 1 << 2,	/* guest hop: ATTACH tells attempts; else they are 0 */
 };
 
 /*
@@ -256,7 +257,7 @@ struct memx_attach {
 	u8 extent_order;	/* 0 at the first attach, later what was agreed */
 	u8 replicas;		/* copies wanted; 0: what Dom0 configured */
 	__le16 flags;		/* MEMX_ATTACH_* */
-	__le32 resv;
+	__le32 attempts;	/* epochs since that of the last ATTACH that was granted; 0: none was yet, or not told */
 };
 
 enum {
