@@ -10,7 +10,11 @@
 #include <linux/bvec.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
+#include <linux/random.h>
+#include <linux/timekeeping.h>
+#include <linux/timex.h>
 #include <linux/uio.h>
+#include <linux/xxhash.h>
 
 #include "reclaim.h"
 #include "session_int.h"
@@ -101,9 +105,15 @@ static u64 engine_now(void *ctx)
 	return ktime_get_ns();
 }
 
+/*
+ * Two guests that wake from one image have the same state of the kernel's random numbers, and would draw the same lineage from
+ * it: each would take the other for itself. What differs between them is when they wake.
+ */
 static u64 engine_random(void *ctx)
 {
-	return get_random_u64();
+	u64 seed[] = { get_random_u64(), random_get_entropy(), ktime_get_real_ns(), ktime_get_ns() };
+
+	return xxh64(seed, sizeof(seed), 0);
 }
 
 static void engine_notify(void *ctx, unsigned int lane)
