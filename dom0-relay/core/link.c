@@ -57,7 +57,8 @@ struct core_link *core_link_up(struct relay_core *core, const struct core_guest_
 	}
 	list_for_each_safe(pos, tmp, &core->links) {
 		link = list_entry(pos, struct core_link, in_core);
-		if (!memcmp(link->conf.vm, conf->vm, sizeof(conf->vm)))
+		/* Another domain of this UUID may be its copy, or its future: it takes over when its session is granted, if ever. */
+		if (!memcmp(link->conf.vm, conf->vm, sizeof(conf->vm)) && link->conf.domid == conf->domid)
 			link_fail(link, "replaced by a newer offer of the same guest");
 	}
 	core_settle(core);

@@ -295,6 +295,31 @@ static void a_refused_copy_leaves_the_original(void **state)
 	assert_int_equal(totals(&w->donor[1]).sessions, 0);
 }
 
+/* Both are there, under one UUID: the one that comes later is told no, and the other serves on over the same link. */
+static void a_refused_copy_beside_the_original(void **state)
+{
+	struct wguest *copy;
+
+	(void)state;
+	cluster(2, 2);
+	stored(0, 32);
+	copy = wguest_new(w, 256, 2);
+	memcpy(copy->conf.vm, g->conf.vm, sizeof(g->conf.vm));
+	memcpy(copy->session, g->session, sizeof(g->session));
+	copy->lineage[0] = 4711;
+	copy->epoch = g->epoch;
+	assert_false(wguest_start(copy));
+	assert_int_equal(copy->attach_status, MEMX_S_SUPERSEDED);
+	assert_true(g->alive && g->attached);
+	stored(32, 32);
+	assert_int_equal(wguest_do(g, wguest_fetch(g, 0, 32)), MEMX_S_OK);
+	wguest_hang_up(copy);
+	core_guest_gone(w->core, copy->conf.vm, copy->conf.domid, false, w->now);
+	world_pass(w, 500);
+	assert_true(g->alive && g->attached);
+	assert_int_equal(wguest_do(g, wguest_fetch(g, 0, 32)), MEMX_S_OK);
+}
+
 /* ---- what is given back ------------------------------------------------------------------------------------------------------ */
 
 /* The frames of @op on their way to @d never arrive, because its connection breaks. True: there was one. */
@@ -548,6 +573,7 @@ int main(void)
 		rule(a_confirmation_stays_with_its_donor), rule(swapped_one_after_the_other), rule(a_duplicate_takes_over),
 		rule(a_lost_free_is_repeated), rule(a_removed_donor_keeps_nothing), rule(removed_and_added_again),
 		rule(one_donors_word_is_not_enough), rule(the_only_voice), rule(a_refused_copy_leaves_the_original),
+		rule(a_refused_copy_beside_the_original),
 		rule(kept_for_who_is_away), rule(freed_all_at_once), rule(freeing_is_repeated), rule(refused_for_a_moment),
 		rule(a_listing_ends_with_the_session),
 	};
