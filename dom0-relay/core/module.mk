@@ -32,4 +32,4 @@ relay-core-sim_SRCS := dom0-relay/tests/core-sim.c $(core-world_SRCS)
 relay-core-sim_LIBS := memx-relay-core memx-server-core
 relay-core-sim_PKGS := libxxhash
 relay-core-sim_VARIANTS := opt asan
-relay-core-sim_TIMEOUT := 900
+relay-core-sim_TIMEOUT := 1800
