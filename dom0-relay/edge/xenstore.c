@@ -47,6 +47,7 @@ enum ended {
 struct domain {
 	struct domain *next;
 	u32 domid;
+	u64 life;			/* numbers are used again: which domain of this number it is */
 	bool seen;			/* in the sweep that runs */
 	struct pace pace;
 	bool linked;			/* a link is with the data thread */
@@ -66,6 +67,7 @@ struct xen_link {
 	struct edge_link *link;
 	struct core_guest_conf conf;
 	u32 domid;
+	u64 life;			/* of its domain */
 	u64 offer;
 	unsigned int lanes;
 	struct memx_chan *chans[MEMX_MAX_LANES];
@@ -99,6 +101,7 @@ struct xen_edge {
 	xc_interface *xc;
 	struct relay_conf *conf;
 	struct domain *domains;
+	u64 lives;			/* domains seen so far */
 };
 
 /* ---- reading ---- */
@@ -198,6 +201,7 @@ static struct domain *domain_new(struct xen_edge *e, u32 domid)
 	if (!d)
 		return NULL;
 	d->domid = domid;
+	d->life = ++e->lives;
 	d->pace.poked = true;
 	d->next = e->domains;
 	e->domains = d;
@@ -313,7 +317,7 @@ static void take_back(struct xen_edge *e)
 				 memx_quoted(l->reason));
 		close_lanes(l->chans, l->lanes);
 		d = domain_find(e, l->domid);
-		if (d) {
+		if (d && d->life == l->life) {
 			d->linked = false;
 			pace_ended(&d->pace, memx_now());
 		}
@@ -343,6 +347,7 @@ static void connect_guest(struct xen_edge *e, struct domain *d, const struct con
 	l->mail.deliver = xen_link_arrived;
 	l->edge = e;
 	l->domid = d->domid;
+	l->life = d->life;
 	l->offer = offer;
 	for (l->lanes = 0; l->lanes < lanes; l->lanes++) {
 		snprintf(path, sizeof(path), "/local/domain/%u/data/memx/lane-%u", d->domid, l->lanes);
