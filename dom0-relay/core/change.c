@@ -190,6 +190,23 @@ static bool any_ready(const struct session *s)
 	return false;
 }
 
+/*
+ * Is a donor missing that will be there in a moment, or be given up for dead? What has no room now may have it then; either event
+ * has every extent looked at again.
+ */
+static bool any_expected(const struct session *s)
+{
+	u32 i;
+
+	for (i = 0; i < CORE_MAX_DONORS; i++) {
+		const struct core_donor *d = s->core->donor[i];
+
+		if (d && !donor_ok(d) && donor_stays(d) && !d->dead && !d->duplicate)
+			return true;
+	}
+	return false;
+}
+
 static unsigned int live_to_stay(const struct extent *x, const struct placement *p)
 {
 	unsigned int i, live = 0;
@@ -264,7 +281,7 @@ static enum proposal propose_next(struct extent *x, struct placement *p)
 		return PROPOSE_WAIT;
 	add_copies(x, p, fresh ? MEMX_R_LIVE : MEMX_R_SYNCING);
 	if (!placement_count(p, MEMX_R_LIVE))
-		return any_ready(s) ? PROPOSE_NOSPACE : PROPOSE_WAIT;
+		return any_ready(s) && !any_expected(s) ? PROPOSE_NOSPACE : PROPOSE_WAIT;
 	drop_superfluous(x, p);
 	if (same_replicas(p, &x->cur) && x->gen_floor <= x->cur.generation)
 		return PROPOSE_SAME;
