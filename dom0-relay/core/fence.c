@@ -208,7 +208,7 @@ static void listed(struct session *s, struct core_donor *d, u32 extent, u64 gene
 	struct extent *x;
 	struct replica *r;
 
-	if (extent >= s->extents)
+	if (!s->extent || extent >= s->extents)
 		return;
 	x = &s->extent[extent];
 	r = replica_of(x, d);
@@ -251,7 +251,7 @@ static int list_done(struct dop *dop, u32 status, const struct memx_head *head, 
 	bool last = head && head->flags & MEMX_F_LAST;
 	u32 i, count;
 
-	if (status == S_LOST)
+	if (status == S_LOST || !head)
 		return 0;
 	if (status != MEMX_S_OK) {
 		fence_refused(s, d, status);

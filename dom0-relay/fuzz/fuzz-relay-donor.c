@@ -322,7 +322,8 @@ static void check_records(const struct world *w)
 
 			for (k = 0; k < rec->replicas; k++)
 				for (j = EVIL + 1; j < w->donors; j++)
-					honest += rec->replica[k].state == MEMX_R_LIVE && !memcmp(rec->replica[k].donor, w->donor[j].id, 16);
+					honest += rec->replica[k].state == MEMX_R_LIVE &&
+						  !memcmp(rec->replica[k].donor, w->donor[j].id, 16);
 			fuzz_must(!rec->generation || honest, "%s: extent %u is left to the liar alone", g->conf.name, x);
 		}
 	}
@@ -431,7 +432,8 @@ static void come_to_rest(struct world *w)
 			come_again(g);
 			world_pass(w, 200);
 		}
-		fuzz_must(g->attached && !g->busy, "%s: %s, %u unanswered", g->conf.name, g->attached ? "attached" : "not attached", g->busy);
+		fuzz_must(g->attached && !g->busy, "%s: %s, %u unanswered", g->conf.name,
+			  g->attached ? "attached" : "not attached", g->busy);
 		for (slot = 0; slot < SLOTS; slot++) {
 			struct wreq *r = wguest_fetch(g, slot, 1);
 

@@ -200,7 +200,8 @@ struct edge_link *link_up(struct worker *w, const struct core_guest_conf *conf, 
 	u32 i;
 
 	(void)w, (void)chans;
-	fuzz_must(offer && lanes >= 1 && lanes <= MEMX_MAX_LANES && conf->quota_pages, "offer %llx, %u lanes", (unsigned long long)offer, lanes);
+	fuzz_must(offer && lanes >= 1 && lanes <= MEMX_MAX_LANES && conf->quota_pages, "offer %llx, %u lanes",
+		  (unsigned long long)offer, lanes);
 	fuzz_must(!strcmp(conf->name, "one") || conf->vm[0] == 0x42, "%s is not allowed", conf->name);
 	for (i = 0; i < 64; i++)
 		fuzz_must(!given[i] || given[i]->domid != l->domid, "domain %u has two links", l->domid);

@@ -159,7 +159,7 @@ static void relay_that_grants_and_fences_is_not_asked_in_a_loop(void **state)
 static void resume_stores_nothing_under_the_old_lineage(void **state)
 {
 	struct world *w = *state;
-	u64 lineage = w->e.attach.lineage[0], sent = w->counter[MEMX_C_store_requests];
+	u64 lineage = w->e.attach.lineage[0], sent;
 	u8 i;
 
 	store(w, 0, 30, 4, 1);

@@ -232,11 +232,13 @@ static bool ask_for(struct srv *srv, struct srv_session *s, struct srv_extent *e
 	struct srv_dropping *d = &srv->drop;
 	u32 len = memx_pin_len(e->slots), at;
 	struct memx_pin *pin = calloc(1, len);
-	struct memx_record *rec = (void *)(pin + 1);
-	__le64 *version = (void *)(rec + 1);
+	struct memx_record *rec;
+	__le64 *version;
 
 	if (!pin)
 		return false;
+	rec = (void *)(pin + 1);
+	version = (void *)(rec + 1);
 	memcpy(pin->vm, s->vm, 16);
 	memcpy(pin->session, s->id, 16);
 	pin->extent = memx_put_le32(e->index);

@@ -484,9 +484,13 @@ static void do_delay(struct gate *g, const u64 *arg)
 
 static void do_reset(struct gate *g, const u64 *arg)
 {
+	struct link *l, *next;
+
 	(void)arg;
-	while (g->links)
-		link_end(g->links, true);
+	for (l = g->links; l; l = next) {
+		next = l->next;
+		link_end(l, true);
+	}
 }
 
 static void do_tear(struct gate *g, const u64 *arg)

@@ -467,7 +467,7 @@ int main(int argc, char **argv)
 		if (fds[1].revents)
 			conn_open(listener);
 		for (i = 0; i < CONNS; i++)
-			if (conns[i].relay >= 0 && (fds[2 + 2 * i].fd == conns[i].relay))
+			if (conns[i].relay >= 0 && fds[2 + 2 * i].fd == conns[i].relay)
 				conn_serve(&conns[i], fds[2 + 2 * i].revents & ~POLLOUT, fds[3 + 2 * i].revents & ~POLLOUT);
 		if (memx_now() - spoke < 5000000)
 			continue;

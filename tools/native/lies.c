@@ -696,7 +696,8 @@ bool t_stat_cut(struct conn *c, struct answer *a)
 static bool asks(struct conn *c, struct answer *a, u16 op, u32 len, u32 times)
 {
 	struct memx_head head = { .op = op, .len = len };
-	struct answer ask = { .body = (u8 [sizeof(struct memx_stat)]){ 0 }, .len = len };
+	u8 body[sizeof(struct memx_stat)] = { 0 };
+	struct answer ask = { .body = body, .len = len };
 
 	for (u32 i = 0; !a->op && i < times; i++) {
 		head.tag = draw();

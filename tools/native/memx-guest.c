@@ -268,7 +268,8 @@ static const struct {
 	{ "verify", "FIRST COUNT NUMBER: fetches them", cmd_verify },
 	{ "discard", "FIRST COUNT", cmd_discard },
 	{ "absent", "FIRST COUNT: these slots hold nothing", cmd_absent },
-	{ "churn", "SEED FIRST COUNT [DEPTH [STORE_PERCENT [MAX_RUN [RATE [1]]]]]: verified random load, in the background; 1: fills first", cmd_churn },
+	{ "churn", "SEED FIRST COUNT [DEPTH [STORE_PERCENT [MAX_RUN [RATE [1]]]]]: verified random load, in the background; "
+	  "1: fills first", cmd_churn },
 	{ "stat", "[1]: of the churn; 1 forgets the longest stall", cmd_stat },
 	{ "stop", "the churn, when all has ended", cmd_stop },
 	{ "check", "every slot of the stopped churn", cmd_check },
