@@ -29,6 +29,7 @@ SWAP_MIB = 256
 PAGES_MIB = 96          # in a guest of 128 MiB
 WITHOUT_S = 20          # before the first fault, to compare with
 QUIET_S = 2
+DEAD_S = 15             # more than the relay's donor_dead
 WAIT_S = 240            # for anything; emulation is slow, and machines are busy
 LINE = re.compile(r"so_far verified=(\d+) written=(\d+) wrong=(\d+) recent_us=(\d+)")
 LAST = re.compile(r"pages_verified=(\d+) pages_written=(\d+) pages_wrong=(\d+) longest_touch_ms=(\d+)")
@@ -183,8 +184,9 @@ class XenCampaign(Campaign):
 
     def wait_rebuilt(self, index):
         def rebuilt():
-            repair = self.ask("repair")
-            return repair and not repair["remaining"] and not repair["degraded_extents"] and self.extents_at(index) == 0
+            # Copies at a donor that is away count as missing from the moment on in which it is taken to be dead.
+            repair = time.monotonic() - self.begun > DEAD_S and self.ask("repair")
+            return repair and not repair["remaining"] and not repair["degraded_extents"]
 
         if not until(rebuilt, WAIT_S):
             raise Failed(f"what donor{index} had was not rebuilt elsewhere within {WAIT_S} s: {self.ask('repair')}")
