@@ -129,6 +129,8 @@ static u32 may_pin(const struct srv_req *req, const struct srv_session *s, const
 	const struct memx_record *rec = (const void *)(pin + 1);
 	u64 epoch = req->head->epoch;
 
+	if (req->conn->srv->draining)
+		return MEMX_S_DRAINING;		/* what is here goes with us: nobody may drop his own for it */
 	if ((epoch || slots) && epoch != s->epoch)
 		return epoch < s->epoch ? MEMX_S_FENCED : MEMX_S_NOFENCE;
 	if (e->generation != memx_le64(pin->generation))

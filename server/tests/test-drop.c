@@ -358,6 +358,20 @@ static void its_pages_must_be_good(void **state)
 	p.b->store->pages[2 * MEMX_PAGE_SIZE + 77] ^= 4;
 }
 
+/* One that is about to end takes its memory with it. */
+static void it_must_mean_to_stay(void **state)
+{
+	struct srv_drop drop;
+
+	(void)state;
+	srv_set_draining(p.b->core, true);
+	refused_with(MEMX_S_DRAINING);
+	srv_set_draining(p.b->core, false);
+	drop = begin(p.a);
+	assert_int_equal(carry(p.ab, &drop), MEMX_S_OK);
+	assert_int_equal(srv_drop_end(p.a->core, drop.serial, MEMX_S_OK), EXTENT);
+}
+
 static void it_must_have_the_extent(void **state)
 {
 	(void)state;
@@ -547,6 +561,7 @@ int main(void)
 		PAIR(it_must_have_every_page),
 		PAIR(discards_count_like_stores),
 		PAIR(its_pages_must_be_good),
+		PAIR(it_must_mean_to_stay),
 		PAIR(it_must_have_the_extent),
 		PAIR(of_two_that_ask_each_other_one_wins),
 		PAIR(and_whoever_is_heard_first_only_one),
