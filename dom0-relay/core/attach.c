@@ -517,10 +517,8 @@ static void step_fence(struct session *s)
 			      a.n, s->replicas, (unsigned long long)s->extents << s->order);
 		return;
 	}
-	if (granted < s->extents) {
-		s->slots = granted << s->order;
-		s->extents = granted;
-	}
+	if (granted < s->extents)
+		session_shrink(s, granted);
 	ask_reservations(s, &a);
 }
 

@@ -365,6 +365,7 @@ struct session {
 	bool frozen;
 	u32 slots;		/* wanted, then granted */
 	u32 extents;		/* number of them in .extent */
+	u32 allocated;		/* that many .extent has; more than .extents where less was granted than asked for */
 	u8 order, replicas;
 	struct extent *extent;
 	struct sdonor sd[CORE_MAX_DONORS];
@@ -394,6 +395,7 @@ void session_destroy(struct session *s);
 void session_free_start(struct session *s);	/* donors free it */
 void session_ask_again(struct session *s);
 void session_fenced(struct session *s, struct core_donor *d, u32 status);
+void session_shrink(struct session *s, u32 extents);	/* to what was granted */
 void session_forget(struct session *s, u32 index);	/* another donor stands at this number */
 void session_relink(struct session *s);	/* replicas and donors: who is who */
 void session_step(struct session *s);		/* marks for attach_work() */

@@ -73,24 +73,43 @@ struct session *session_new(struct core_link *link, const struct memx_attach *a,
 	list_init(&s->later);
 	if (s->extents)
 		s->extent = core_zalloc(s->extents * sizeof(*s->extent));
+	s->allocated = s->extents;
 	for (i = 0; i < s->extents; i++)
 		extent_init(&s->extent[i], s, i);
 	memset(s->max_cap, 0xff, sizeof(s->max_cap));
 	return s;
 }
 
+static void unlink_extent(struct extent *x)
+{
+	repair_cancel(x);
+	list_del(&x->in_review);
+	list_del(&x->in_later);
+	list_del(&x->in_record);
+}
+
+/* Less was granted than the guest asked for. A donor may have named, truly or not, one of those that are cut off. */
+void session_shrink(struct session *s, u32 extents)
+{
+	u32 i;
+
+	for (i = extents; i < s->extents; i++) {
+		struct extent *x = &s->extent[i];
+
+		extent_count(x, -1);
+		unlink_extent(x);
+		x->touched = 0;
+	}
+	s->extents = extents;
+	s->slots = extents << s->order;
+}
+
 static void forget_extents(struct session *s)
 {
 	u32 i;
 
-	for (i = 0; s->extent && i < s->extents; i++) {
-		struct extent *x = &s->extent[i];
-
-		repair_cancel(x);
-		list_del(&x->in_review);
-		list_del(&x->in_later);
-		list_del(&x->in_record);
-	}
+	for (i = 0; s->extent && i < s->allocated; i++)
+		unlink_extent(&s->extent[i]);
 	free(s->extent);
 	s->extent = NULL;
 	s->changing = 0;
