@@ -8,16 +8,42 @@
 
 enum {
 	REPAIR_BATCHES	= 2,		/* requests per extent */
+	FROM_NOBODY	= -1,
+	FROM_ALL	= MEMX_MAX_REPLICAS,	/* discarded, by the word of all live sources */
 };
 
-/* The newest version that a live replica has of this slot, believed or not. */
+/*
+ * The version at which the slot is known to be discarded; 0: it is not. A page shows whether it is what it is said to be, a
+ * discard shows nothing, so every live source has to tell of it. One that is acknowledged they all have, or it came while they
+ * were scanned, and then the target has it from the guest, as everybody.
+ */
+static u64 discarded(const struct repair *r, u32 at)
+{
+	u64 version = ~0ULL;
+	u32 i, live = 0;
+
+	for (i = 0; i < r->sources; i++) {
+		const struct source *s = &r->source[i];
+
+		if (!s->live)
+			continue;
+		if (!s->gone[at])
+			return 0;
+		live++;
+		if (s->version[at] < version)
+			version = s->version[at];
+	}
+	return live ? version : 0;
+}
+
+/* The newest version that a live replica has of this slot, a page of it believed or not. */
 u64 repair_newest(const struct repair *r, u32 at)
 {
-	u64 version = 0;
+	u64 version = discarded(r, at);
 	u32 i;
 
 	for (i = 0; i < r->sources; i++)
-		if (r->source[i].live && r->source[i].version[at] > version)
+		if (r->source[i].live && !r->source[i].gone[at] && r->source[i].version[at] > version)
 			version = r->source[i].version[at];
 	return version;
 }
@@ -28,8 +54,8 @@ static bool lacks(const struct repair *r, u32 at)
 }
 
 /*
- * Who is asked for this slot: of the live ones that are believed the newest, with a page rather than without. As a last resort
- * one that is not live and has just that version. -1: nobody is left.
+ * Who is asked for this slot: of the live ones that are believed the one with the newest page. As a last resort one that is not
+ * live and has just that version.
  */
 static int pick(const struct repair *r, u32 at)
 {
@@ -37,16 +63,18 @@ static int pick(const struct repair *r, u32 at)
 	u64 wanted = repair_newest(r, at);
 	u32 i;
 
+	if (discarded(r, at))
+		return FROM_ALL;
 	for (i = 0; i < r->sources; i++) {
 		const struct source *s = &r->source[i];
 
-		if (r->doubt[at] & 1U << i || s->version[at] <= r->have[at] || (!s->live && s->version[at] != wanted))
+		if (r->doubt[at] & 1U << i || s->gone[at] || s->version[at] <= r->have[at] ||
+		    (!s->live && s->version[at] != wanted))
 			continue;
-		if (!best || s->live > best->live || (s->live == best->live && (s->version[at] > best->version[at] ||
-		    (s->version[at] == best->version[at] && best->gone[at] && !s->gone[at]))))
+		if (!best || s->live > best->live || (s->live == best->live && s->version[at] > best->version[at]))
 			best = s;
 	}
-	return best ? (int)(best - r->source) : -1;
+	return best ? (int)(best - r->source) : FROM_NOBODY;
 }
 
 static void give_back(struct repair *r, u32 at)
@@ -264,16 +292,18 @@ broken:
 /* Collects the next slots of one kind and one source, @from. Returns their number. */
 static u32 next_batch(struct repair *r, int from, struct memx_want *want)
 {
-	const struct source *s = &r->source[from];
-	u32 n = 0, at, lead = r->next;
+	u32 n = 0, at;
 
-	for (at = lead; at < r->slots && n < MEMX_MAX_PAGES; at++) {
+	for (at = r->next; at < r->slots && n < MEMX_MAX_PAGES; at++) {
+		u64 version;
+
 		if (!lacks(r, at))
 			continue;
-		if (pick(r, at) != from || s->gone[at] != s->gone[lead])
+		if (pick(r, at) != from)
 			break;
+		version = from == FROM_ALL ? discarded(r, at) : r->source[from].version[at];
 		r->flags[at] |= SLOT_BUSY;
-		want[n++] = (struct memx_want){ .slot = memx_put_le32(r->first + at), .version = memx_put_le64(s->version[at]) };
+		want[n++] = (struct memx_want){ .slot = memx_put_le32(r->first + at), .version = memx_put_le64(version) };
 	}
 	r->next = at;
 	return n;
@@ -315,14 +345,14 @@ void repair_copy(struct repair *r)
 			return;
 		}
 		k = pick(r, r->next);
-		if (k < 0) {
+		if (k == FROM_NOBODY) {
 			if (!r->out)
 				repair_stuck(r, r->next);
 			return;
 		}
 		if (!repair_may_pay(core))
 			return;
-		gone = r->source[k].gone[r->next];
+		gone = k == FROM_ALL;
 		from = gone ? r->target : r->source[k].donor;
 		buf = rpool_get(from->pool, MEMX_MAX_PAGES * sizeof(struct memx_want));
 		if (!buf)

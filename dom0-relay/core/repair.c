@@ -15,7 +15,8 @@
  *
  * No source is believed alone. A page that does not match version and check, or that its source listed and then has not got, is
  * taken from the next source, at last from one that is not live but has that very version. Where there is none the pass fails, and
- * the target does not become live; that is tried again later and later, because a store or discard of that slot mends it.
+ * the target does not become live; that is tried again later and later, because a store or discard of that slot mends it. A
+ * slot is discarded at the target only where every live source says that it was: there is no page by which to tell.
  *
  * What goes out is bounded by a number of extents, by two requests per extent, by a rate for all of them together, and by a
  * quarter of each donor's window, which foreground stores are sent before.

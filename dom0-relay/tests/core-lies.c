@@ -72,10 +72,91 @@ static void what_is_cut_off_leaves_nothing(void **state)
 	fetched(0, 8);
 }
 
+/* ---- slots that were discarded, it says ------------------------------------------------------------------------------------ */
+
+static struct memx_want *scanned(struct frame *f, u32 *count)
+{
+	if (answer_to(f) != MEMX_OP_SCAN || f->len < sizeof(struct memx_list))
+		return NULL;
+	*count = memx_le32(((struct memx_list *)f->body)->count);
+	return (struct memx_want *)(f->body + sizeof(struct memx_list));
+}
+
+static bool slot_held(struct wdonor *d, u32 slot)
+{
+	u8 page[MEMX_PAGE_SIZE];
+
+	wguest_page(g, slot, 1, page);
+	return wdonor_find(d, page);
+}
+
+/* Whatever it holds was discarded, at a version that no store will ever have. */
+static bool all_gone_in_the_future(struct wdonor *d, struct frame *f)
+{
+	u32 i, count = 0;
+	struct memx_want *want = scanned(f, &count);
+
+	(void)d;
+	for (i = 0; i < count; i++) {
+		want[i].version = memx_put_le64(~0ULL);
+		want[i].status = memx_put_le32(MEMX_S_ABSENT);
+	}
+	return true;
+}
+
+/* Another source has the pages: they are copied from there, and the new copy takes stores. */
+static void no_single_word_discards_a_page(void **state)
+{
+	struct wdonor *liar, *honest, *joins;
+	u32 i;
+
+	(void)state;
+	cluster(3, 2);
+	stored(0, 32);
+	assert_int_equal(wguest_do(g, wguest_discard(g, 30, 2)), MEMX_S_OK);
+	liar = holder(0, 0);
+	honest = holder(0, 1);
+	liar->tamper = all_gone_in_the_future;
+	assert_int_equal(core_donor_empty(w->core, honest->name, true, w->now), 0);
+	for (i = 0; i < 100 && state_at(0, honest) != MEMX_R_NONE; i++)
+		world_pass(w, 200);
+	assert_int_equal(state_at(0, honest), MEMX_R_NONE);
+	for (i = 0; i < w->donors && (&w->donor[i] == liar || &w->donor[i] == honest); i++)
+		;
+	joins = &w->donor[i];
+	assert_int_equal(state_at(0, joins), MEMX_R_LIVE);
+	stored(5, 1);
+	liar->hung = true;
+	world_pass(w, 2000);
+	fetched(0, 30);
+	stored(30, 2);
+	fetched(30, 2);
+}
+
+/* What all of them tell is discarded at the new copy, too. */
+static void what_all_say_is_discarded(void **state)
+{
+	struct wdonor *lost;
+
+	(void)state;
+	cluster(3, 3);
+	stored(0, 8);
+	lost = holder(0, 2);
+	lost->there = false;
+	wdonor_drop(lost);
+	assert_int_equal(wguest_do(g, wguest_discard(g, 2, 3)), MEMX_S_OK);
+	assert_true(slot_held(lost, 2));
+	lost->there = true;
+	repaired();
+	assert_int_equal(state_at(0, lost), MEMX_R_LIVE);
+	assert_false(slot_held(lost, 2));
+	assert_true(slot_held(lost, 5));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		rule(what_is_cut_off_leaves_nothing),
+		rule(what_is_cut_off_leaves_nothing), rule(no_single_word_discards_a_page), rule(what_all_say_is_discarded),
 	};
 
 	return cmocka_run_group_tests_name("relay core: donors that lie about what they hold", tests, NULL, NULL);

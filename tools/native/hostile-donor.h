@@ -64,6 +64,7 @@ static inline struct memx_page *pages_of(const struct answer *a, u8 **bytes)
 	X(place_refused) X(place_absent) X(place_nospace) X(place_generation) X(place_body) \
 	X(fence_superseded) X(fence_fenced) X(fence_unknown) X(fence_handle0) X(fence_numbers) X(fence_cut) \
 	X(list_empty) X(list_ghosts) X(list_future) X(list_down) X(list_endless) X(list_count) X(scan_empty) X(scan_future) \
+	X(scan_gone) \
 	X(hello_id) X(hello_instance) X(hello_role) X(hello_proto) X(hello_cut) X(hello_nobody) X(hello_silent) \
 	X(stat_huge) X(stat_full) X(stat_domain) X(stat_draining) X(stat_cut) \
 	X(ask_flood) X(ping_flood) X(requests) X(garbage) X(drip) X(hang_up) X(hang_up_midway)

@@ -573,6 +573,17 @@ bool t_scan_future(struct conn *c, struct answer *a)
 	return true;
 }
 
+/* The first extent was discarded, all of it, at a version that no store will ever have. */
+bool t_scan_gone(struct conn *c, struct answer *a)
+{
+	struct memx_want *want = (void *)(a->body + sizeof(struct memx_list));
+
+	t_scan_future(c, a);
+	for (u32 i = 0; a->op == MEMX_OP_SCAN && a->status == MEMX_S_OK && i < 64; i++)
+		want[i].status = memx_put_le32(MEMX_S_ABSENT);
+	return a->op;
+}
+
 /* ---- hello, state ---- */
 
 static struct memx_hello *hello_of(struct answer *a)

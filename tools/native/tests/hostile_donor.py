@@ -33,7 +33,7 @@ TRICKS = {
     "place_refused": (BROKEN,), "place_absent": (), "place_nospace": (), "place_generation": (), "place_body": (BROKEN,),
     "fence_unknown": (), "fence_handle0": (BROKEN,), "fence_numbers": (), "fence_cut": (BROKEN,),
     "list_empty": (), "list_ghosts": (), "list_future": (), "list_down": (BROKEN,), "list_endless": (BROKEN, LOST),
-    "list_count": (BROKEN,), "scan_empty": (), "scan_future": (),
+    "list_count": (BROKEN,), "scan_empty": (), "scan_future": (), "scan_gone": (),
     "hello_id": (), "hello_instance": (NEW,), "hello_role": (BROKEN,), "hello_proto": (BROKEN,), "hello_cut": (BROKEN,),
     "hello_nobody": (BROKEN,), "hello_silent": (LOST,),
     "stat_huge": (), "stat_full": (), "stat_draining": (), "stat_domain": (), "stat_cut": (BROKEN,),
