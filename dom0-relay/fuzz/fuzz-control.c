@@ -86,6 +86,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 		served(w, &w->guest[i]);
 		fuzz_must(wguest_do(&w->guest[i], wguest_fetch(&w->guest[i], 0, 8)) == MEMX_S_OK, "a fetch failed");
 	}
+	memx_work_cancel(&worker.turn);
 	world_free(w);
 	return 0;
 }
