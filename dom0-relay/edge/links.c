@@ -213,7 +213,6 @@ static void lane_read(struct lane *lane)
 	lane->ready = false;
 	while (link->core) {
 		u32 len;
-		int avail;
 
 		if (lane->greeted && link->greeted < link->lanes) {
 			/* What the guest sends once all lanes are greeted must not overtake the HELLO of another lane. */
@@ -221,27 +220,30 @@ static void lane_read(struct lane *lane)
 			return;
 		}
 		len = lane_frame(lane);
-
+		if (!len && link->core) {
+			/*
+			 * Nothing for now. The wish comes before the look that decides: a frame that was shown between a look and the
+			 * wish was shown without a notification, and a guest that waits for its answer sends no other.
+			 */
+			memx_vring_want(&lane->chan->ring, MEMX_VCHAN_WRITE);
+			len = lane_frame(lane);
+		}
 		if (!link->core)
 			return;
-		if (len) {
-			if (len < left) {
-				left -= len;
-				continue;
-			}
-			/*
-			 * Others want their turn too. This lane goes on in the next round, not in another turn of this one: a guest
-			 * that is answered at once, and as quick as we are, would keep the loop from everybody else for ever.
-			 */
-			lane->more = true;
-			if (memx_timer_set(link->worker->loop, &link->again, worker_now(link->worker), again_due))
-				lane->ready = true;
-			return;
-		}
-		avail = memx_vring_avail(&lane->chan->ring);
-		memx_vring_want(&lane->chan->ring, MEMX_VCHAN_WRITE);
-		if (memx_vring_avail(&lane->chan->ring) == avail)
+		if (!len)
 			break;
+		if (len < left) {
+			left -= len;
+			continue;
+		}
+		/*
+		 * Others want their turn too. This lane goes on in the next round, not in another turn of this one: a guest that is
+		 * answered at once, and as quick as we are, would keep the loop from everybody else for ever.
+		 */
+		lane->more = true;
+		if (memx_timer_set(link->worker->loop, &link->again, worker_now(link->worker), again_due))
+			lane->ready = true;
+		return;
 	}
 	if (link->core && !memx_chan_peer_live(lane->chan))
 		link_lost(link, "the guest closed the channel");

@@ -322,6 +322,14 @@ def partial_frame_harms_nobody():
         check(c.relay_process.alive(), "the relay lives")
 
 
+def no_frame_is_overlooked():
+    """A frame shown while the relay looks for the last time before it sleeps is taken. It needs two processors to bite."""
+    with cluster() as c:
+        guest = c.guest()
+        guest.attach()
+        equal(guest.say("volley 300000"), "ok frames=300000", "answers")
+
+
 def offers_without_end():
     with cluster() as c:
         guest = c.guest()
@@ -355,5 +363,6 @@ sys.exit(run([
     two_guests_do_not_mix, unknown_guest_is_refused, guest_by_uuid,
     relay_killed, relay_killed_under_way, relay_drains_and_restarts, ends_of_a_guest, session_freed_by_the_admin, donor_killed, repair_is_shown_and_ends, donor_is_added,
     donor_is_drained,
-    donor_comes_back, bad_guests_lose_their_channel_alone, partial_frame_harms_nobody, offers_without_end, no_donor_yet,
+    donor_comes_back, bad_guests_lose_their_channel_alone, partial_frame_harms_nobody, no_frame_is_overlooked,
+    offers_without_end, no_donor_yet,
 ]))

@@ -12,6 +12,8 @@
  *	discard FIRST COUNT						"ok pages=.. errors=.."
  *	detach | suspend | shutdown | close | quit
  *	raw LANE HEX			bytes into a request ring			"ok"
+ *	volley COUNT			so many PINGs, each shown to the relay shortly after it has taken the one before
+ *									"ok frames=.." | "error ..."
  *	index LANE VALUE		the write index of a request ring set to VALUE	"ok"
  *	wait-closed			until the relay has closed the channel		"ok"
  *
@@ -556,6 +558,48 @@ static void cmd_index(char *lane, char *value)
 	puts("ok");
 }
 
+/* Takes what came on lane 0 and counts the PONGs. */
+static u32 take_pongs(void)
+{
+	u32 pongs = 0;
+
+	while (take_frame(0)) {
+		if (g.head.reply && g.head.op == MEMX_OP_PING)
+			pongs++;
+		answer_request(0);
+	}
+	return pongs;
+}
+
+/*
+ * A frame comes when the relay has just taken the one before, and may be looking for the last time before it sleeps: at another
+ * moment of that look each time. A relay that overlooks one is stuck, for nothing else is sent.
+ */
+static void cmd_volley(const char *count)
+{
+	struct memx_vring *ring = &g.lane[0].chan->ring;
+	u32 sent, pongs = 0;
+
+	for (sent = 0; sent < number(count) && !g.closed; sent++) {
+		struct memx_head ping = { .op = MEMX_OP_PING, .tag = ++g.tag, .epoch = g.epoch };
+		u64 until = memx_now() + 10000000000ULL;
+
+		if (!send_frame(0, &ping, NULL))
+			break;
+		while (memx_load_acquire(ring->tx_cons_shr) != ring->tx_prod)
+			if (memx_now() > until) {
+				printf("error frame %u was shown and never taken\n", sent);
+				return;
+			}
+		for (volatile u32 i = 0; i < sent % 509; i++)
+			;
+		pongs += take_pongs();
+	}
+	while (pongs < sent && next_reply() == 1)
+		pongs++;
+	printf(g.closed ? "closed\n" : "ok frames=%u\n", pongs);
+}
+
 static void run(char *line)
 {
 	char *cmd = strtok(line, BLANK), *a = strtok(NULL, BLANK), *b = strtok(NULL, BLANK), *c = strtok(NULL, BLANK),
@@ -581,6 +625,8 @@ static void run(char *line)
 		drop_lanes(), puts("ok");
 	else if (!strcmp(cmd, "raw") && b)
 		cmd_raw(a, b);
+	else if (!strcmp(cmd, "volley") && a)
+		cmd_volley(a);
 	else if (!strcmp(cmd, "index") && b)
 		cmd_index(a, b);
 	else if (!strcmp(cmd, "wait-closed"))
