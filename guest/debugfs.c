@@ -6,7 +6,9 @@
  * before says. Writing anything to either file begins both anew.
  *
  * Of the lanes each line is "LANE KIND RECEIVED SPURIOUS SENT": events from the relay, those of them that had nothing behind
- * them and went on coming, and events to the relay.
+ * them and went on coming, and events to the relay; then how it stands with the lane at this moment, as words NAME=VALUE
+ * (struct memx_lane_stand): what is here and since when, what is out, flags, and what is in the ring. No program may rely on
+ * the words.
  */
 #include <linux/debugfs.h>
 #include <linux/fs.h>
@@ -74,17 +76,31 @@ static const struct file_operations fetch_fops = {
 	.release = single_release,
 };
 
+static void show_stand(struct seq_file *m, const struct memx_lane_stand *l)
+{
+	seq_printf(m, " up=%d go=%d live=%d failed=%d due=%d tx=%d,%d rx=%d,%d", l->up, l->go, l->live, l->failed, l->due,
+		   l->tx_owner, l->tx_again, l->rx_owner, l->rx_again);
+	seq_printf(m, " pending=%u/%llums parked=%u held=%u owed=%u", l->pending, l->pending_ms, l->parked, l->held, l->owed);
+	seq_printf(m, " out=%u/%u,%llums pages=%u/%u reply=%u/%u", l->requests, l->requests_max, l->out_ms,
+		   l->pages, l->pages_max, l->reply, l->reply_max);
+	seq_printf(m, " ring_tx=%u/%u ring_rx=%u/%u wish=%u,%u\n", l->tx_used, l->tx_size, l->rx_ready, l->rx_size,
+		   l->wish_own, l->wish_peer);
+}
+
 static int lanes_show(struct seq_file *m, void *unused)
 {
 	struct memx_session *s = m->private;
+	struct memx_lane_stand stand;
 	struct memx_lane_counters c;
 	unsigned int lane;
 	u8 kind;
 
 	for (lane = 0; lane < memx_session_lanes(s); lane++) {
 		memx_session_lane(s, lane, &kind, &c);
-		seq_printf(m, "%u %s %llu %llu %llu\n", lane, kind == MEMX_LANE_STORE ? "store" : "fetch",
+		memx_session_lane_stand(s, lane, &stand);
+		seq_printf(m, "%u %s %llu %llu %llu", lane, kind == MEMX_LANE_STORE ? "store" : "fetch",
 			   c.events, c.spurious, c.notified);
+		show_stand(m, &stand);
 	}
 	return 0;
 }

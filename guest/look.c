@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * look.c - the session as sysfs and debugfs see it, and the settings that may change while it runs. Wait-free.
+ * look.c - the session as sysfs and debugfs see it, and the settings that may change while it runs. Wait-free, but
+ * for memx_session_lane_stand() and memx_session_reason(), which take a lock for some loads.
  */
 #include <linux/mm.h>
 
@@ -45,6 +46,73 @@ void memx_session_lane(const struct memx_session *s, unsigned int lane, u8 *kind
 {
 	*kind = s->engine.lane[lane].kind;
 	memx_link_counters(s->link, lane, to);
+}
+
+static u32 items(const struct list_head *head)
+{
+	const struct list_head *node;
+	u32 n = 0;
+
+	list_for_each(node, head)
+		n++;
+	return n;
+}
+
+static u64 age_ms(u64 now, u64 since)
+{
+	return now > since ? div_u64(now - since, NSEC_PER_MSEC) : 0;
+}
+
+/* The ring is there while the lane is up. What its owners move meanwhile is read as it stands, once. */
+static void look_at_ring(const struct memx_lane *l, struct memx_lane_stand *to)
+{
+	const struct memx_vring *r = l->ring;
+
+	lockdep_assert_held(&l->lock);
+	to->tx_size = r->tx_size;
+	to->rx_size = r->rx_size;
+	to->tx_used = READ_ONCE(r->tx_prod) - memx_load_once(r->tx_cons_shr);
+	to->rx_ready = memx_load_once(r->rx_prod_shr) - READ_ONCE(r->rx_cons);
+	to->wish_own = memx_load_once(r->wish_own);
+	to->wish_peer = memx_load_once(r->wish_peer);
+}
+
+void memx_session_lane_stand(struct memx_session *s, unsigned int lane, struct memx_lane_stand *to)
+{
+	struct memx_engine *e = &s->engine;
+	struct memx_lane *l = &e->lane[lane];
+	const struct memx_reqs *q = &l->reqs;
+	u64 now = e->ops->now(e->ctx);
+	unsigned long flags;
+
+	memset(to, 0, sizeof(*to));
+	memx_lock(&l->lock, flags);
+	to->up = l->up;
+	to->go = l->go;
+	to->failed = l->failed;
+	to->tx_owner = l->tx_owner;
+	to->tx_again = l->tx_again;
+	to->rx_owner = l->rx_owner;
+	to->rx_again = l->rx_again;
+	to->pending = q->n_pending;
+	to->parked = items(&l->parked);
+	to->held = items(&l->held);
+	to->owed = l->n_owed;
+	to->requests = q->used_requests;
+	to->requests_max = q->limit_requests;
+	to->pages = q->used_pages;
+	to->pages_max = q->limit_pages;
+	to->reply = q->used_reply;
+	to->reply_max = q->limit_reply;
+	if (!list_empty(&q->pending))
+		to->pending_ms = age_ms(now, list_first_entry(&q->pending, struct memx_item, node)->born);
+	if (!list_empty(&q->out))
+		to->out_ms = age_ms(now, list_first_entry(&q->out, struct memx_req, node)->sent);
+	if (l->up && l->ring)
+		look_at_ring(l, to);
+	memx_unlock(&l->lock, flags);
+	to->due = test_bit(0, &s->lanes[lane].due);
+	to->live = to->up && e->ops->peer_live(e->ctx, lane);
 }
 
 size_t memx_session_memory(const struct memx_session *s)

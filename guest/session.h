@@ -94,6 +94,22 @@ unsigned int memx_session_lanes(const struct memx_session *s);
 /* What lane @lane (below memx_session_lanes()) is for and what its channel has seen. */
 struct memx_lane_counters;
 void memx_session_lane(const struct memx_session *s, unsigned int lane, u8 *kind, struct memx_lane_counters *to);
+/* How it stands with a lane at one moment. Takes the lane's lock for a short while. Times are ages in ms. */
+struct memx_lane_stand {
+	bool up, go, failed;
+	bool tx_owner, tx_again, rx_owner, rx_again;
+	bool due;			/* its thread has been woken and has not begun */
+	u32 pending, parked, held, owed;	/* items here; answers owed to the relay */
+	u32 requests, requests_max;	/* out, and the credits for them */
+	u32 pages, pages_max;
+	u32 reply, reply_max;		/* bytes of the reply ring held for what is out */
+	u64 pending_ms, out_ms;		/* the oldest of each; 0: none */
+	/* The ring, all 0 where the lane is not up: bytes to be read by the relay and by this side, and who wants events of what. */
+	u32 tx_used, tx_size, rx_ready, rx_size;
+	u8 wish_own, wish_peer;
+	bool live;			/* the relay has the channel open */
+};
+void memx_session_lane_stand(struct memx_session *s, unsigned int lane, struct memx_lane_stand *to);
 size_t memx_session_memory(const struct memx_session *s);	/* bytes that the tables, pools and rings take */
 void memx_session_id(const struct memx_session *s, u8 id[16]);
 u8 memx_session_replicas(const struct memx_session *s);	/* copies agreed on; 0 before the first attach */
