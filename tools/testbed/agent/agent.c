@@ -6,7 +6,7 @@
  * One TCP connection is one command. Frames both ways: le32 length, u8 type,
  * three zero bytes, payload.
  *   to the agent    'X' run: NUL-ended arguments    'I' standard input, empty = end
- *                   'S' le32 signal
+ *                   'S' le32 signal                 'R' read: NUL-ended names of files
  *   from the agent  'H' hello: le32 protocol        'O', 'E' standard output, error
  *                   'Q' end: le32 kind (0 exited, 1 killed), le32 number
  *                   'F' could not be run: le32 errno
@@ -15,7 +15,9 @@
  * still, as far as the kernel lets it. So everything is allocated at the start
  * and locked, files live on ramfs, there is one thread that waits for nothing
  * but epoll, and a command starts by clone(CLONE_VM) on a stack of its own:
- * whatever its exec has to wait for, only that command waits.
+ * whatever its exec has to wait for, only that command waits. What the kernel
+ * says in files of /proc and /sys the agent reads itself when asked to ('R',
+ * instead of 'X'), so that this needs no new process at all.
  *
  * The main thread owns all data. A starting child shares the memory until its
  * exec; it reads its slot's struct start and writes there only exec_errno.
@@ -170,6 +172,40 @@ static void run_request(struct slot *s)
 	s->phase = RUNNING;
 }
 
+/*
+ * Each file as it is now with a NUL behind it, one that cannot be read as an
+ * empty one; as much as fits into one frame. Then the end, as of a command.
+ */
+static void read_files(struct slot *s)
+{
+	const struct frame_head end = { .len = 8, .type = 'Q' };
+	const size_t tail = sizeof(end) + end.len;
+	struct frame_head head = { .type = 'O' };
+	unsigned char *to = s->out_buf + sizeof(head);
+	size_t room = OUT_SIZE - sizeof(head) - tail, used = 0, at = 0;
+
+	s->req[s->req_len] = '\0';
+	for (; at < s->req_len && used < room; at += strlen(s->req + at) + 1) {
+		int fd = open(s->req + at, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+		ssize_t n = 1;
+
+		while (fd >= 0 && n > 0 && used + 1 < room) {
+			n = read(fd, to + used, room - 1 - used);
+			used += n > 0 ? n : 0;
+		}
+		if (fd >= 0)
+			close(fd);
+		to[used++] = '\0';
+	}
+	head.len = used;
+	memcpy(s->out_buf, &head, sizeof(head));
+	memset(to + used, 0, tail);
+	memcpy(to + used, &end, sizeof(end));
+	s->out_off = 0;
+	s->out_len = sizeof(head) + used + tail;
+	s->phase = FLUSH;
+}
+
 static void take(struct slot *s, size_t n)
 {
 	s->in_off += n;
@@ -216,7 +252,7 @@ static int consume(struct slot *s)
 		take(s, sizeof(s->head));
 		s->have_head = 1;
 		if (s->phase == REQUEST &&
-		    (s->head.type != 'X' || s->left > REQ_SIZE)) {
+		    ((s->head.type != 'X' && s->head.type != 'R') || s->left > REQ_SIZE)) {
 			put_frame(s, 'F', E2BIG, 0, 1);
 			s->phase = FLUSH;
 			return 0;
@@ -229,11 +265,13 @@ static int consume(struct slot *s)
 		have = s->left;
 	if (s->left && !have)
 		return 0;
-	if (s->head.type == 'X' && s->phase == REQUEST) {
+	if (s->phase == REQUEST) {
 		memcpy(s->req + s->req_len, s->in_buf + s->in_off, have);
 		s->req_len += have;
 		take(s, have);
-		if (!s->left)
+		if (!s->left && s->head.type == 'R')
+			read_files(s);
+		else if (!s->left)
 			run_request(s);
 	} else if (s->head.type == 'I' && s->left) {
 		if (feed(s, have))

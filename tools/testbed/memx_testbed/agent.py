@@ -83,17 +83,18 @@ class Command:
     """One command on a connection.
 
     on_output(stream, bytes) gets what arrives, stream 1 or 2; source gives
-    standard input (a file descriptor, bytes, or None).
+    standard input (a file descriptor, bytes, or None). With kind R argv are
+    files that the agent itself reads, without a process.
     """
 
-    def __init__(self, sock, argv, source=None, on_output=None):
+    def __init__(self, sock, argv, source=None, on_output=None, kind="X"):
         self.sock = sock
         self.argv = argv
         self.on_output = on_output or (lambda _stream, _data: None)
         self.fd = source if isinstance(source, int) else None
         self.pending = bytearray()
         payload = b"".join(os.fsencode(arg) + b"\0" for arg in argv)
-        self._frame("X", payload)
+        self._frame(kind, payload)
         if isinstance(source, (bytes, bytearray)):
             for at in range(0, len(source), BLOCK):
                 self._frame("I", source[at:at + BLOCK])
@@ -204,6 +205,14 @@ def capture(ports, argv, source=None, wait=30.0, timeout=60.0):
                       lambda stream, data: outputs[stream].extend(data))
     status = command.run(timeout)
     return status, bytes(outputs[1]), bytes(outputs[2])
+
+
+def read(ports, paths, wait=30.0, timeout=30.0):
+    """What files of a machine's kernel say, read by its agent: [text], an empty one where there is none."""
+    output = bytearray()
+    Command(connect(ports, wait), paths, None, lambda _stream, data: output.extend(data), "R").run(timeout)
+    texts = output.decode(errors="replace").split("\0")[:-1]
+    return texts + [""] * (len(paths) - len(texts))
 
 
 def push(ports, local, remote, wait=30.0):

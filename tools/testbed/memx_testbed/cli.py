@@ -84,6 +84,9 @@ def parser():
     cmd = verb("exec", "run a command as root in a target; passes on its output and status")
     cmd.add_argument("target", metavar="TARGET", help=TARGETS)
     cmd.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD...")
+    cmd = verb("read", "print files of a target's /proc and /sys; needs no memory for a process there")
+    cmd.add_argument("target", metavar="TARGET", help=TARGETS)
+    cmd.add_argument("paths", nargs="+", metavar="PATH")
     cmd = verb("push", "copy a file to a target")
     cmd.add_argument("target", metavar="TARGET", help=TARGETS)
     cmd.add_argument("local", metavar="LOCAL")
@@ -299,8 +302,18 @@ def execute(args):
                                   env=dict(os.environ, **donor["env"])).returncode & 255
         except OSError as error:
             raise agent.RunError(error.errno, command[0]) from error
-    sock = agent.connect(view.ports(kind, index), wait=60)
+    sock = agent.connect(view.ports(kind, index), wait=120)
     return agent.Command(sock, command, standard_input(), write_all).run()
+
+
+def read_files(args):
+    view = View(args.name)
+    kind, index = view.target(args.target)
+    if kind == "donor":
+        raise TestbedError("read is for hosts and guests")
+    for path, text in zip(args.paths, agent.read(view.ports(kind, index), args.paths)):
+        write_all(1, f"==> {path} <==\n{text}{'' if text.endswith(chr(10)) else chr(10)}".encode())
+    return 0
 
 
 def transfer(args, verb, *names):
@@ -315,7 +328,7 @@ def transfer(args, verb, *names):
             source = os.path.join(directory, source)
         return subprocess.run(["cp", "-p", "--", source, sink], check=False).returncode
     move = agent.push if verb == "push" else agent.pull
-    code, complaint = move(view.ports(kind, index), *names, wait=60)
+    code, complaint = move(view.ports(kind, index), *names, wait=120)
     if code:
         raise TestbedError(f"{verb} {args.target}: {complaint.decode(errors='replace').strip()}")
     return 0
@@ -362,7 +375,7 @@ def fault(args):
 
 VERBS = {
     "up": up, "down": down, "exec": execute, "log": log, "donor": fault, "relay": fault,
-    "images": build, "list": list_names, "status": status.show,
+    "images": build, "list": list_names, "status": status.show, "read": read_files,
     "push": lambda args: transfer(args, "push", args.local, args.remote),
     "pull": lambda args: transfer(args, "pull", args.remote, args.local),
 }

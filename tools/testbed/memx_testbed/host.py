@@ -40,7 +40,7 @@ def tail(text, lines=TAIL):
 
 def guest_config(spec, index, uuid):
     """xl's configuration of a guest."""
-    extra = ["console=hvc0", "rootfstype=ramfs", "loglevel=5", "panic=5",
+    extra = ["console=hvc0", "rootfstype=ramfs", "loglevel=5", "panic=5", "sysrq_always_enabled",
              f"testbed.host=guest{index}", f"testbed.ip={spec.guest_ip(index)}",
              f"testbed.tmp={max(64, spec.swap)}"]
     if spec.swap:

@@ -7,6 +7,7 @@ Plain Xen, a guest and donors, none of MemX's own moving parts. Prints TAP.
 import hashlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -116,6 +117,14 @@ def test_outputs_are_byte_exact():
         assert done.stdout == every, f"{target}: {len(done.stdout)} of {len(every)} bytes"
         assert done.stderr == b"on\0err\n", done.stderr
         assert done.returncode == 0
+
+
+def test_read():
+    for target in ("host0", "guest0"):
+        out = must("read", "--name", NAME, target, "/proc/uptime", "/no/such/file", "/proc/meminfo").decode()
+        parts = re.findall(r"^==> (.*) <==\n((?:(?!==> ).*\n)*)", out, re.M)
+        assert [name for name, _ in parts] == ["/proc/uptime", "/no/such/file", "/proc/meminfo"], out
+        assert float(parts[0][1].split()[0]) > 0 and parts[1][1] == "\n" and "MemTotal:" in parts[2][1], out
 
 
 def test_arguments_are_passed_as_they_are():
