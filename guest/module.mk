@@ -18,7 +18,7 @@ xen-vchan-pv-6.1_CMD := guest/tests/test-vchan.py 6.1 pv
 xen-vchan-pvh-6.12_CMD := guest/tests/test-vchan.py 6.12 pvh pages_through_libxenvchan hung_client_is_survived loads_leave_nothing
 xen-vchan-pv-6.1_DEPS := module-6.1
 xen-vchan-pvh-6.12_DEPS := module-6.12
-$(foreach t,xen-vchan-pv-6.1 xen-vchan-pvh-6.12,$(eval $(t)_PROGS := vchan-client memx-pages)$(eval $(t)_TIMEOUT := 1200))
+$(foreach t,xen-vchan-pv-6.1 xen-vchan-pvh-6.12,$(eval $(t)_PROGS := vchan-client memx-pages)$(eval $(t)_TIMEOUT := 1800))
 
 # The module with options, and over suspend, restore and checkpoint, with the real relay and donors. The suspend suites are not in the
 # default: docs/RELIABILITY.md says what was seen there.
@@ -31,4 +31,6 @@ xen-suspend-pvh-6.12_CMD := guest/tests/test-suspend.py 6.12 pvh
 xen-options-pv-6.1_CMD := guest/tests/test-options.py 6.1 pv
 $(foreach t,xen-suspend-pv-6.1 xen-suspend-pvh-6.12 xen-options-pv-6.1,\
 	$(eval $(t)_PROGS := memx-dom0-relay memx-server memxctl memx-pages)$(eval $(t)_DEPS := module-$(lastword $(subst -, ,$(t))))\
-	$(eval $(t)_TIMEOUT := 900))
+	$(eval $(t)_TIMEOUT := 1500)$(eval $(t)_COST := 110))
+xen-vchan-pv-6.1_COST := 200
+xen-vchan-pvh-6.12_COST := 120

@@ -93,7 +93,7 @@ def save_and_restore(t):
     attaches, who = counter(t, "attaches"), session(t)
     t.sh("host0", f"xl save guest0 {IMAGE}")
     t.sh("host0", f"xl restore {IMAGE} && rm {IMAGE}")
-    t.wait("the guest to answer", lambda: t.exec("guest0", "true", timeout=60).status == 0)
+    t.wait("the guest to answer", lambda: t.answers("guest0"))
     t.wait("the session to attach again", lambda: counter(t, "attaches") > attaches)
     assert session(t) == who
     print(f"# {t.pages_end(job)}")

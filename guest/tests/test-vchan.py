@@ -101,7 +101,7 @@ class Guest:
     def page(self, touches=200, seed=1):
         """Pages somewhat more than there is memory, and verifies; the client must be content as well."""
         mib = int(re.search(r"MemAvailable:\s+(\d+)", self.t.sh("guest0", "cat /proc/meminfo")).group(1)) // 1024 + 8
-        r = self.t.exec("guest0", "/memx-pages", "--mib", str(mib), "--touches", str(touches), "--seed", str(seed), timeout=900)
+        r = self.t.exec("guest0", "/memx-pages", "--mib", str(mib), "--touches", str(touches), "--seed", str(seed))
         assert r.status == 0, f"memx-pages: {r}\n{self.client()}"
         assert "pages_wrong=0" in r.out, r.out
         assert "is wrong" not in self.client(), self.client()
@@ -297,7 +297,7 @@ def loads_leave_nothing(t):
     guest.load()
     guest.unload()
     held, free = guest.held(), guest.free()
-    t.sh("guest0", f"i=0; while [ $i -lt {LOADS} ]; do insmod {MODULE} && rmmod memx_swap || exit 1; i=$((i + 1)); done", timeout=900)
+    t.sh("guest0", f"i=0; while [ $i -lt {LOADS} ]; do insmod {MODULE} && rmmod memx_swap || exit 1; i=$((i + 1)); done")
     guest.serve()
     for _ in range(5):
         guest.load()

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # Guests on real Xen, one testbed each. The first has all of the tests; the others, which differ by kernel and kind of guest,
-# those that the kernel or the kind of guest may make a difference to. The longest come first, so that none runs alone at
-# the end of "make check".
+# those that the kernel or the kind of guest may make a difference to.
 
 TESTS_XEN += xen-pv-6.1 xen-pvh-6.12 xen-pv-6.12 xen-pv-7.3 xen-pvh-6.1
 xen-pv-6.1_CMD := tools/xen-tests/test-swap.py 6.1 pv
@@ -16,7 +15,9 @@ xen-pv-7.3_CMD := tools/xen-tests/test-swap.py 7.3 pv size_is_true fill_and_veri
 $(foreach k,pv-6.1 pv-6.12 pv-7.3 pvh-6.1 pvh-6.12,\
 	$(eval xen-$(k)_PROGS := memx-dom0-relay memx-server memxctl memx-pages)\
 	$(eval xen-$(k)_DEPS := module-$(lastword $(subst -, ,$(k))))\
-	$(eval xen-$(k)_TIMEOUT := 1500))
+	$(eval xen-$(k)_TIMEOUT := 2400)\
+	$(eval xen-$(k)_COST := 200))
+xen-pv-6.1_COST := 400
 
 # A guest short of memory while donors fail, and the same without what protects it: it has to hang there.
 HOGS_SECONDS ?= 600
@@ -36,7 +37,7 @@ $(foreach k,6.1 6.12,\
 		$(eval hogs-$(m)-$(k)_CMD := tools/xen-tests/test-hogs.py $(k) $(m) $(HOGS_SECONDS) $(HOGS_SEED))\
 		$(eval hogs-$(m)-$(k)_DEPS := module-$(k))))
 $(foreach s,$(HOGS_SUITES),$(eval $(s)_TIMEOUT := $(shell echo $$(($(HOGS_SECONDS) + 1800)))))
-$(foreach s,hogs-6.1 hogs-6.12 hogs-control,$(eval $(s)_TIMEOUT := 900))
+$(foreach s,hogs-6.1 hogs-6.12 hogs-control,$(eval $(s)_TIMEOUT := 1200)$(eval $(s)_COST := 100))
 
 # The module under a kernel that looks for mistakes.
 DEBUG_SUITES := debug-pv

@@ -109,7 +109,8 @@ def loading_fails_anywhere(t):
     t.must("relay", "host0", "kill")
     prog = t.push_program("guest0", "memx-failnth")
     inject(t)
-    r = t.exec("guest0", prog, "--step", str(t.step), f"/lib/modules/{t.sh('guest0', 'uname -r').strip()}/extra/memx_swap.ko", "memx_swap", "ring_order=19", timeout=2400)
+    r = t.exec("guest0", prog, "--step", str(t.step), f"/lib/modules/{t.sh('guest0', 'uname -r').strip()}/extra/memx_swap.ko", "memx_swap", "ring_order=19", timeout=2400,
+               stall=None)
     t.must("relay", "host0", "start")
     print(f"# {r.out.strip()}")
     assert r.status == 0, f"memx-failnth: {r}"

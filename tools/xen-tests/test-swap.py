@@ -108,9 +108,9 @@ def leaves_nothing(t):
 def load_loop(t):
     """Loads and unloads ten times, whatever the glue is doing meanwhile; memory and event channels do not leak away."""
     once = "modprobe memx_swap && until rmmod memx_swap 2>/dev/null; do memx-swapon off 2>/dev/null; done"
-    t.sh("guest0", once, timeout=120)
+    t.sh("guest0", once, timeout=300)
     before = memory(t, "guest0")
-    t.sh("guest0", f"for i in $(seq 10); do {once} || exit 1; done", timeout=400)
+    t.sh("guest0", f"for i in $(seq 10); do {once} || exit 1; done", timeout=900)
     after = memory(t, "guest0")
     assert before - after < 4, f"{before} MiB free before, {after} MiB after ten loads"
     domid = t.sh("host0", "xl domid guest0").strip()

@@ -9,6 +9,7 @@ class Report:
         self.seed, self.where, self.wanted = seed, where, wanted
         self.kinds = {}             # name: list of rows
         self.problems = []          # (fault number, sentence)
+        self.evidence = []          # lines: what was seen of a testbed on which there were any
         self.quiet = []             # rows without a fault
         self.reclaim = []           # seconds until a donor had its memory back
         self.facts = {}

@@ -22,6 +22,7 @@ from native import Failed
 
 sys.path.insert(0, os.path.join(TOP, "tools", "xen-tests"))
 
+import evidence  # noqa: E402
 import xenlib  # noqa: E402
 
 DOMAINS = ["rack0", "rack1", "rack2"]
@@ -244,6 +245,8 @@ class XenCampaign(Campaign):
                     self.campaign()
                 finally:
                     if self.report.problems or sys.exc_info()[0]:
+                        self.report.evidence, whole = evidence.take(self.testbed)
+                        xenlib.keep("the campaign", whole)
                         for target in ("relay0", "guest0"):
                             print(f"# ---- log of {target}", *self.testbed.run("log", target).out.splitlines()[-40:], sep="\n# ")
         except (Failed, AssertionError, OSError, ValueError, KeyError, subprocess.TimeoutExpired) as problem:
