@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Reads what test programs print: TAP, and KTAP with its nested groups. The rules are in memx-tally."""
+"""Reads what test programs print: TAP, and KTAP with its nested groups. The rules are in memx-tally.
+
+A suite can say why a test failed: comments before the point, of which those from the last "# FAILED" on count, the most
+telling first; or after it, as cmocka does.
+"""
 
 import os
 import re
@@ -9,6 +13,9 @@ POINT = re.compile(r"^(not ok|ok)\b(?:\s+(\d+))?(?:\s+-)?\s*(.*?)\s*$")
 ENDING = re.compile(r"^# run-suite: (.+) seconds=([\d.]+)$")
 SKIP = re.compile(r"#\s*skip\b", re.IGNORECASE)
 TOTALS = re.compile(r"^# \S+: pass:\d+ fail:\d+ skip:\d+ total:(\d+)$")
+COMMENT = re.compile(r"^#+(?! ?(?:Subtest|run-suite): ) ?(.*)$")
+SANITIZER = re.compile(r"(WARNING|ERROR): \w+Sanitizer|runtime error: ")
+WORDS = 8           # lines of a failure that has no "# FAILED"
 BAIL = re.compile(r"^Bail out!\s*(.*)$")
 
 
@@ -97,6 +104,43 @@ class Tally:
         else:
             group.failed += 1
             self.fail(name)
+
+
+def lines_of(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def seconds(results, suite):
+    """How long a suite ran; None where it did not come to its end."""
+    ends = [found for found in map(ENDING.match, lines_of(os.path.join(results, f"{suite}.tap"))) if found]
+    return float(ends[-1][2]) if ends else None
+
+
+def reasons(results, suite):
+    """[(failed test, [what the suite said of it])]; where it said nothing, the end of its log, or what a sanitizer found."""
+    found, comments, current = [], [], None
+    for line in lines_of(os.path.join(results, f"{suite}.tap")):
+        point, comment = POINT.match(line.strip()), COMMENT.match(line.strip())
+        if point:
+            current = None
+            if point[1] == "not ok" and not SKIP.search(point[3]):
+                marks = [at for at, text in enumerate(comments) if text.startswith("FAILED")]
+                found.append((point[3] or f"test {point[2]}", comments[marks[-1]:] if marks else comments[-WORDS:]))
+                current = found[-1][1] if not comments else None
+            comments = []
+        elif comment and comment[1]:
+            comments.append(comment[1])
+            if current is not None and len(current) < WORDS:
+                current.append(comment[1])
+    if not any(words for _, words in found):
+        log = [line for line in lines_of(os.path.join(results, f"{suite}.log")) if line.strip()]
+        marks = [at for at, line in enumerate(log) if SANITIZER.search(line)]
+        found.append(("the end of its log" if not marks else "a sanitizer", log[marks[0]:][:3 * WORDS] if marks else log[-WORDS:]))
+    return [(name, words) for name, words in found if words]
 
 
 def judge(results, suite):

@@ -7,6 +7,7 @@ TESTS_SCRIPT += module
 module_CMD := tools/setup/check-modules $(KVERS)
 module_VARIANTS := opt
 module_TIMEOUT := 1800
+module_COST := 60
 endif
 
 ifneq ($(wildcard kunit/Kbuild),)
@@ -15,6 +16,7 @@ kunit_CMD := tools/setup/kunit-run
 kunit_VARIANTS := opt
 # From cold it builds its kernel, some minutes on two processors.
 kunit_TIMEOUT := 2400
+kunit_COST := 500
 endif
 
 TESTS_SCRIPT += tally
