@@ -49,6 +49,7 @@
 #   relay-server_PROGS := memx-server programs it needs, in relay-server_VARIANTS (default asan)
 #   relay-server_DEPS := ...          anything else that make must have built before
 #   relay-server_TIMEOUT := 120
+#   relay-server_COST := 60           where it takes long: about how many seconds, for the longest suites are begun first (also TESTS_C)
 #
 #   TESTS_XEN += swap-pv              the same (PROGS default to the opt variant), run by check-xen, XEN_JOBS at a time
 #
@@ -147,6 +148,7 @@ define fuzz_suite
 $(1)-short_CMD := tools/fuzz/run-short $(fuzz_DIR)/bin/$(1) $(or $($(1)_RUNS),5000) $(or $($(1)_MAX_LEN),600) $($(1)_CORPUS)
 $(1)-short_DEPS := $(fuzz_DIR)/bin/$(1)
 $(1)-short_VARIANTS := opt
+$(1)-short_COST := 15
 endef
 $(foreach f,$(FUZZERS),$(eval $(call fuzz_suite,$(f))))
 
@@ -235,8 +237,11 @@ $(foreach t,$(TESTS_C),$(foreach v,$(or $($(t)_VARIANTS),asan),$(eval $(call sui
 $(foreach t,$(TESTS_SCRIPT),$(foreach v,$(or $($(t)_VARIANTS),asan),$(eval $(call suite_rules,$(t),$(v),$($(t)_CMD),120))))
 $(foreach t,$(TESTS_XEN) $(TESTS_APART),$(foreach v,$(or $($(t)_VARIANTS),opt),$(eval $(call suite_rules,$(t),$(v),$($(t)_CMD),600))))
 
-UNIT_SUITES = $(foreach t,$(TESTS_C) $(TESTS_SCRIPT),$(call suite_names,$(t),asan))
-XEN_SUITES = $(foreach t,$(TESTS_XEN),$(call suite_names,$(t),opt))
+# The longest first, so that none runs alone at the end. $(1) tests, $(2) default variant
+by_cost = $(shell printf '%s\n' $(foreach t,$(1),$(foreach s,$(call suite_names,$(t),$(2)),'$(or $($(t)_COST),0) $(s)')) | \
+	sort -s -k1,1nr | sed 's/.* //')
+UNIT_SUITES := $(call by_cost,$(TESTS_C) $(TESTS_SCRIPT),asan)
+XEN_SUITES := $(call by_cost,$(TESTS_XEN),opt)
 
 # Everything that the unit suites need compiled. It is, before the first suite runs: suites may call make themselves.
 tests: $(foreach t,$(TESTS_C),$(foreach v,$(or $($(t)_VARIANTS),asan),$($(v)_DIR)/test/$(t)))

@@ -36,4 +36,5 @@ TESTS_XEN += relay-xen
 relay-xen_CMD := dom0-relay/tests/xen.py
 relay-xen_PROGS := memx-dom0-relay memx-server memxctl
 relay-xen_DEPS := module-6.1
-relay-xen_TIMEOUT := 900
+relay-xen_TIMEOUT := 1500
+relay-xen_COST := 60

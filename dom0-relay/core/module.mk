@@ -36,3 +36,4 @@ relay-core-sim_LIBS := memx-relay-core memx-server-core
 relay-core-sim_PKGS := libxxhash
 relay-core-sim_VARIANTS := opt asan
 relay-core-sim_TIMEOUT := 1800
+relay-core-sim_COST := 200

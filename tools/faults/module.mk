@@ -14,10 +14,12 @@ faults-native_CMD := tools/faults/memx-faults --tap 20260101 $(if $(FAULTS_N),,-
 faults-native_PROGS := memx-gate memx-server memx-dom0-relay memx-guest
 faults-native_VARIANTS := opt
 faults-native_TIMEOUT := 400
+faults-native_COST := 35
 
 # The same on real Xen, shorter.
 TESTS_XEN += faults-xen
 faults-xen_CMD := tools/faults/memx-faults --where xen --tap 20260101 $(if $(FAULTS_N),,--faults 5)
 faults-xen_PROGS := memx-gate memx-dom0-relay memx-server memxctl memx-pages
 faults-xen_DEPS := module-6.1
-faults-xen_TIMEOUT := 1200
+faults-xen_TIMEOUT := 1800
+faults-xen_COST := 200

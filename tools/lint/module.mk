@@ -6,3 +6,4 @@ TESTS_SCRIPT += lint
 lint_CMD := tools/lint/memx-lint gcc clang sparse checkpatch clang-tidy cppcheck scripts house
 lint_VARIANTS := opt
 lint_TIMEOUT := 2400
+lint_COST := 400
