@@ -11,7 +11,7 @@
  *	PARTIAL				has what is OK			per page, the worst of all replicas
  *	OLD				has something newer		OLD: the guest knows whether that is so
  *	NOSPACE				has it not, will not		NOSPACE: the write fails, the page stays in the guest
- *	AGAIN, LIMIT			asked again a moment later	-
+ *	AGAIN, LIMIT			asked again a moment later	- (for too long: the donor loses its connection)
  *	CORRUPT				damaged on the way: again	CORRUPT after three times
  *	NOFENCE, UNKNOWN		fenced anew, asked again	-
  *	GENERATION, newer than ours	the record changes first	-
@@ -170,6 +170,22 @@ static int wrong_generation(struct extent *x, struct core_donor *d, u64 held)
 	return 0;
 }
 
+/* A donor that takes nothing by its deadline is as good as away, also if it says so every time. */
+static int put_off(struct greq *req)
+{
+	const struct relay_core *core = req->link->core;
+	u64 since = req->put_off_at > core->judge_from ? req->put_off_at : core->judge_from;
+
+	if (!req->put_off_at) {
+		req->put_off_at = core->now;
+	} else if (core->now - since >= core->cfg.donor_timeout_ns) {
+		req->put_off_at = 0;
+		return -EPROTO;
+	}
+	extent_later(req->extent);
+	return 0;
+}
+
 /*
  * What the answer says about the replica. 1: it is settled for this donor; 0: it is not; -EPROTO: no donor may answer that.
  * Only who says that it has not got the extent, or has it by an older record, has lost its copy. Nothing else may cost a copy,
@@ -195,8 +211,7 @@ static int settled(struct greq *req, struct core_donor *d, u32 status, u64 held)
 		return 1;
 	case MEMX_S_AGAIN:
 	case MEMX_S_LIMIT:
-		extent_later(x);
-		return 0;
+		return put_off(req);
 	case MEMX_S_UNKNOWN:
 	case MEMX_S_NOFENCE:
 		if (x->s->sd[d->index].state == SD_READY)

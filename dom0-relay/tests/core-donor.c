@@ -556,7 +556,7 @@ static bool oddly(struct wdonor *d, struct frame *f)
 
 static const u32 odd[] = {
 	MEMX_S_VERSION, MEMX_S_GENERATION, MEMX_S_DENIED, MEMX_S_OP, MEMX_S_INVALID, MEMX_S_DRAINING, MEMX_S_IO, MEMX_S_PROTO,
-	MEMX_S_NODONOR, MEMX_S_MISMATCH, 77,
+	MEMX_S_NODONOR, MEMX_S_MISMATCH, 77, MEMX_S_AGAIN, MEMX_S_LIMIT,
 };
 
 /* Whatever the only donor says of a store or discard: its copy stays in the record, and what was stored can be read again. */
@@ -584,6 +584,35 @@ static void odd_answers_cost_no_copy(void **state)
 		assert_true(r->done && r->status == MEMX_S_OK);
 		fetched(0, 8);
 		if (i + 1 < 2 * sizeof(odd) / sizeof(odd[0]))
+			world_free(w);
+	}
+}
+
+/* Not now, for ever: the copy of such a donor is given up like that of one that is away, and the store ends. */
+static void not_now_is_not_for_ever(void **state)
+{
+	u32 i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		struct wdonor *never;
+		struct wreq *r;
+
+		cluster(3, 2);
+		stored(0, 8);
+		never = holder(0, 0);
+		odd_op = MEMX_OP_STORE;
+		odd_status = i ? MEMX_S_LIMIT : MEMX_S_AGAIN;
+		never->tamper = oddly;
+		r = wguest_store(g, 8, 1);
+		world_pass(w, 300);
+		assert_false(r->done);
+		assert_int_equal(world_counters(w).donor_violations, 0);
+		world_pass(w, 3000);
+		assert_true(r->done && r->status == MEMX_S_OK);
+		assert_true(world_counters(w).donor_violations >= 1);
+		fetched(0, 9);
+		if (!i)
 			world_free(w);
 	}
 }
@@ -657,7 +686,7 @@ int main(void)
 		rule(one_after_the_other), rule(repair_respects_versions), rule(all_copies_lost),
 		rule(a_bad_copy_is_not_believed), rule(the_only_copy_is_bad), rule(an_old_page_is_not_believed),
 		rule(broken_answers_end_the_connection), rule(a_double_answer_is_a_violation), rule(odd_answers_cost_no_copy),
-		rule(odd_answers_to_place_cost_no_copy), rule(odd_answers_to_a_fetch),
+		rule(odd_answers_to_place_cost_no_copy), rule(odd_answers_to_a_fetch), rule(not_now_is_not_for_ever),
 	};
 
 	return cmocka_run_group_tests_name("relay core: donors that fail and lie", tests, NULL, NULL);

@@ -28,7 +28,7 @@ TRICKS = {
     "store_fenced": (), "store_superseded": (), "store_old": (), "store_nospace": (),
     "fetch_fenced": (), "fetch_superseded": (), "fence_fenced": (), "fence_superseded": (),
     "store_absent": (), "store_invalid": (BROKEN,), "store_unknown": (), "store_generation": (), "store_corrupt": (),
-    "store_partial": (BROKEN,), "store_garbage_status": (BROKEN,),
+    "store_partial": (BROKEN,), "store_again": (BROKEN,), "store_garbage_status": (BROKEN,),
     "fetch_absent": (), "fetch_version": (), "fetch_unknown": (), "fetch_again": (), "fetch_garbage_status": (),
     "place_refused": (BROKEN,), "place_absent": (), "place_nospace": (), "place_generation": (), "place_body": (BROKEN,),
     "fence_unknown": (), "fence_handle0": (BROKEN,), "fence_numbers": (), "fence_cut": (BROKEN,),
