@@ -444,8 +444,9 @@ struct greq {
 	struct rbuf *body;
 	u64 tag;
 	u64 at;				/* when it came */
-	u64 put_off_at;			/* a donor asked for a moment; 0: none did */
 	u64 done, out;			/* donors by index: have it; are asked */
+	u64 put_off;			/* donors by index: asked for a moment */
+	u64 put_off_at;			/* when the last of them first did */
 	u64 tried;			/* FETCH: donors that were asked */
 	u64 hedge_at;
 	u32 cost;			/* of staging */

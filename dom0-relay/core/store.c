@@ -171,15 +171,16 @@ static int wrong_generation(struct extent *x, struct core_donor *d, u64 held)
 }
 
 /* A donor that takes nothing by its deadline is as good as away, also if it says so every time. */
-static int put_off(struct greq *req)
+static int put_off(struct greq *req, const struct core_donor *d)
 {
 	const struct relay_core *core = req->link->core;
 	u64 since = req->put_off_at > core->judge_from ? req->put_off_at : core->judge_from;
 
-	if (!req->put_off_at) {
+	if (!(req->put_off & bit64(d->index))) {
+		req->put_off |= bit64(d->index);
 		req->put_off_at = core->now;
 	} else if (core->now - since >= core->cfg.donor_timeout_ns) {
-		req->put_off_at = 0;
+		req->put_off &= ~bit64(d->index);
 		return -EPROTO;
 	}
 	extent_later(req->extent);
@@ -211,7 +212,7 @@ static int settled(struct greq *req, struct core_donor *d, u32 status, u64 held)
 		return 1;
 	case MEMX_S_AGAIN:
 	case MEMX_S_LIMIT:
-		return put_off(req);
+		return put_off(req, d);
 	case MEMX_S_UNKNOWN:
 	case MEMX_S_NOFENCE:
 		if (x->s->sd[d->index].state == SD_READY)
