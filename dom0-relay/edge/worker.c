@@ -48,7 +48,8 @@ static void op_random(void *ctx, void *to, size_t len)
 
 /*
  * A guest can provoke lines by offering and failing without end. Events share a few limits by their name: fifty lines, then ten
- * a second; what an operator must see is never held back.
+ * a second, those that tell of an error among them, because a guest can ask for pages that nobody can have. What an operator must
+ * act upon is never held back.
  */
 static void op_log(void *ctx, enum core_log_level level, const char *event, const char *fields)
 {
@@ -57,7 +58,7 @@ static void op_log(void *ctx, enum core_log_level level, const char *event, cons
 
 	for (const char *at = event; *at; at++)
 		bucket = bucket * 31 + (uint8_t)*at;
-	if (level > CORE_LOG_ERR && !memx_log_allowed(&w->limits[bucket % LOG_LIMITS], 50, 100, &dropped))
+	if (level > CORE_LOG_CRIT && !memx_log_allowed(&w->limits[bucket % LOG_LIMITS], 50, 100, &dropped))
 		return;
 	if (dropped)
 		memx_log(MEMX_LOG_WARNING, "log-suppressed", "lines=%u before=%s", dropped, event);
