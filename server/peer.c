@@ -323,6 +323,8 @@ void peer_send(void *ctx, void *conn_ctx, const void *frame, u32 len)
 		peer->moved_ns = memx_loop_now(peer->server->loop);
 	if (!keep(peer, &iov, 1, len, 0))
 		set_events(peer);
+	else
+		shutdown(peer->watch.fd, SHUT_RDWR);	/* it must not go on as if it had been told */
 }
 
 /* ---- coming and going ------------------------------------------------------------------------------------------------- */

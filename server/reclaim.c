@@ -108,8 +108,13 @@ static void drop_one(struct server *server, u64 pages)
 
 void reclaim_answered(struct server *server, u64 serial, u32 status)
 {
-	u64 pages = srv_drop_end(server->core, serial, status);
+	struct srv_totals t;
+	u64 pages;
 
+	srv_totals(server->core, &t);
+	if (!t.pages_asked || !server->settings.self_drop)
+		status = SRV_NO_ANSWER;		/* nothing is to be dropped any more */
+	pages = srv_drop_end(server->core, serial, status);
 	if (!pages && status < SRV_NO_ANSWER)
 		server->reclaim.answer = status;
 	server->reclaim.dropped += pages;
