@@ -94,10 +94,10 @@ void attach_frame(struct core_link *link, unsigned int lane, const struct memx_h
 	order = a.extent_order ? a.extent_order : cfg->extent_order;
 	if (!slots || slots > quota)		/* a frozen size beyond the quota is refused when the map is through */
 		slots = quota > ~0U >> 1 ? ~0U >> 1 : (u32)quota;
+	if (memx_le16(a.flags) & MEMX_ATTACH_FROZEN && slots != memx_le32(a.slots))
+		slots = 0;		/* remembered as: does not fit; and nothing is prepared for it */
 	link->session = session_new(link, &a, head->epoch, slots, order);
 	link->session->replicas = a.replicas;
-	if (link->session->frozen && slots != memx_le32(a.slots))
-		link->session->slots = 0;	/* remembered as: does not fit */
 	link->map_left = memx_le32(a.records);
 	link->attach_tag = head->tag;
 	link->attach_lane = (u8)lane;

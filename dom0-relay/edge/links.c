@@ -232,7 +232,8 @@ static void lane_read(struct lane *lane)
 			return;
 		if (!len)
 			break;
-		if (len < left) {
+		/* An attach may cost as much as very many other frames. */
+		if (len < left && lane->head.op != MEMX_OP_ATTACH) {
 			left -= len;
 			continue;
 		}
