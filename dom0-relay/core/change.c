@@ -83,6 +83,54 @@ static void drop_lost(struct extent *x, struct placement *p)
 	}
 }
 
+/*
+ * Donors that had a copy and lost it: not the first choice for the next one. Not at all while the record in effect calls that
+ * copy live: if this change does not come through, the guest's map would take an empty copy for a whole one. So the donor first
+ * goes from the record, and may be in the next.
+ */
+static u64 failed_here(const struct extent *x, bool live_only)
+{
+	u64 mask = 0;
+	u8 i;
+
+	for (i = 0; i < x->cur.n; i++)
+		if (x->cur.r[i].bad && x->cur.r[i].donor && (!live_only || x->cur.r[i].state == MEMX_R_LIVE))
+			mask |= bit64(x->cur.r[i].donor->index);
+	return mask;
+}
+
+static bool another_serves(const struct extent *x, const struct placement *p, int but)
+{
+	int i;
+
+	for (i = 0; i < p->n; i++)
+		if (i != but && p->r[i].state == MEMX_R_LIVE && replica_usable(x->s, &p->r[i]) &&
+		    !(x->unfit & bit64(p->r[i].donor->index)))
+			return true;
+	return false;
+}
+
+/*
+ * Who refuses a write that another live copy has makes room for a donor that does not. Only where there is one: with fewer copies
+ * than before the write would be worth less than one that fails and stays with the guest.
+ */
+static void replace_unfit(struct extent *x, struct placement *p)
+{
+	int i;
+
+	for (i = 0; i < p->n; i++) {
+		struct replica *r = &p->r[i];
+		u8 was = r->state;
+
+		if (!r->donor || !(x->unfit & bit64(r->donor->index)) || !replica_takes_writes(r) || !another_serves(x, p, i))
+			continue;
+		r->state = MEMX_R_STALE;
+		if (placement_copies(x, p) < x->s->replicas &&
+		    (p->n == MEMX_MAX_REPLICAS || !place_choose(x, p, x->refused | x->unfit | failed_here(x, false))))
+			r->state = was;
+	}
+}
+
 /* A place in the record for one more: a stale copy makes room where the record is full, rather one that cannot be reached. */
 static bool make_room(struct extent *x, struct placement *p)
 {
@@ -106,22 +154,6 @@ static void ensure_reserved(struct session *s, struct core_donor *d)
 	if (donor_free_pages(d) > want - sd->reserved + more)	/* a few at once: the next will want it too */
 		want += more;
 	fence_reserve(s, d, want, NULL);
-}
-
-/*
- * Donors that had a copy and lost it: not the first choice for the next one. Not at all while the record in effect calls that
- * copy live: if this change does not come through, the guest's map would take an empty copy for a whole one. So the donor first
- * goes from the record, and may be in the next.
- */
-static u64 failed_here(const struct extent *x, bool live_only)
-{
-	u64 mask = 0;
-	u8 i;
-
-	for (i = 0; i < x->cur.n; i++)
-		if (x->cur.r[i].bad && x->cur.r[i].donor && (!live_only || x->cur.r[i].state == MEMX_R_LIVE))
-			mask |= bit64(x->cur.r[i].donor->index);
-	return mask;
 }
 
 static struct core_donor *shift_target(struct extent *x, const struct placement *p)
@@ -150,7 +182,7 @@ static void no_room(struct extent *x)
 static void add_copies(struct extent *x, struct placement *p, u8 state)
 {
 	struct session *s = x->s;
-	u64 failed = failed_here(x, false), never = state == MEMX_R_LIVE ? 0 : failed_here(x, true);
+	u64 failed = failed_here(x, false) | x->unfit, never = x->unfit | (state == MEMX_R_LIVE ? 0 : failed_here(x, true));
 
 	/* A copy that only moves goes where it is to go; where one is missing beside, that comes first, and it stays. */
 	if (x->shift && (placement_copies(x, p) + 1 < s->replicas || (placement_copies(x, p) < s->replicas && !shift_target(x, p))))
@@ -276,6 +308,7 @@ static enum proposal propose_next(struct extent *x, struct placement *p)
 	*p = x->cur;
 	promote(x, p);
 	drop_lost(x, p);
+	replace_unfit(x, p);
 	fresh = !placement_count(p, MEMX_R_LIVE);
 	if (!fresh && !placement_live_usable(s, p))
 		return PROPOSE_WAIT;
@@ -558,8 +591,12 @@ static void forget_done(struct extent *x)
 		if (r->donor && replica_takes_writes(r) && !held_before(x, k, r))
 			joined |= bit64(r->donor->index);
 	}
-	list_for_each(pos, &x->writes)
-		list_entry(pos, struct greq, in_extent)->done &= ~joined;
+	list_for_each(pos, &x->writes) {
+		struct greq *req = list_entry(pos, struct greq, in_extent);
+
+		req->done &= ~joined;
+		req->refused &= ~joined;
+	}
 }
 
 void extent_record_acked(struct extent *x)
@@ -594,6 +631,7 @@ void extent_record_acked(struct extent *x)
 	tell_in_force(x);
 	x->refused = 0;
 	x->promote = 0;
+	x->unfit = 0;
 	x->urgent = false;
 	x->want_more = false;
 	core->count.records++;

@@ -201,7 +201,7 @@ static bool needs_change(const struct extent *x)
 
 	if (!x->cur.generation)
 		return writes;
-	if (x->gen_floor > x->cur.generation || x->want_more || x->promote)
+	if (x->gen_floor > x->cur.generation || x->want_more || x->promote || x->unfit)
 		return true;
 	for (i = 0; i < x->cur.n; i++) {
 		const struct replica *r = &x->cur.r[i];
@@ -260,6 +260,8 @@ void extent_work(struct extent *x)
 		}
 		if (change_begin(x) == -ENOSPC)
 			fail_writes(x, MEMX_S_NOSPACE);
+		if (x->state != X_PLACING)
+			x->unfit = 0;	/* nobody can take their place: what they refused fails */
 	}
 	if (x->touched && (x->state == X_STEADY || (x->state == X_NONE && list_empty(&x->writes))))
 		extent_free_touched(x);

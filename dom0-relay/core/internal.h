@@ -281,6 +281,7 @@ struct extent {
 	u64 shift, shift_to;		/* donor that this copy moves off, and where to, to even out their room */
 	u64 shift_until;
 	u64 promote;			/* donor (as bit) whose syncing copy repair has completed */
+	u64 unfit;			/* donors (by index) that refuse a write which another live copy has: to be replaced */
 };
 
 void extent_init(struct extent *x, struct session *s, u32 index);
@@ -445,6 +446,7 @@ struct greq {
 	u64 tag;
 	u64 at;				/* when it came */
 	u64 done, out;			/* donors by index: have it; are asked */
+	u64 refused;			/* donors by index: would not take it */
 	u64 put_off;			/* donors by index: asked for a moment */
 	u64 put_off_at;			/* when the last of them first did */
 	u64 tried;			/* FETCH: donors that were asked */
@@ -455,7 +457,9 @@ struct greq {
 	u8 lane, count, tries;
 	bool hedged;
 	bool patience;			/* FETCH: a donor asked for a moment */
+	bool replaced;			/* who refused was to be replaced once */
 	u8 status[MEMX_MAX_PAGES];
+	u8 refusal[MEMX_MAX_PAGES];	/* STORE: what those said who refused */
 	struct {
 		struct rbuf *buf;
 		u32 desc, page;		/* offsets into buf */

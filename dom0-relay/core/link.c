@@ -317,6 +317,7 @@ void greq_forget(struct greq *req, u64 donor)
 
 	req->done &= ~donor;
 	req->tried &= ~donor;
+	req->refused &= ~donor;
 	req->put_off &= ~donor;
 	for (i = 0; i < req->count; i++)
 		req->wrong[i] &= ~donor;

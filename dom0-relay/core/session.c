@@ -180,6 +180,7 @@ void session_forget(struct session *s, u32 index)
 		x->refused &= keep;
 		x->promote &= keep;
 		x->leave &= keep;
+		x->unfit &= keep;
 		if ((x->shift | x->shift_to) & ~keep)
 			balance_give_up(x);
 	}

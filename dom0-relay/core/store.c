@@ -10,9 +10,10 @@
  *	OK				has it				as the others say
  *	PARTIAL				has what is OK			per page, the worst of all replicas
  *	OLD				has something newer		OLD: the guest knows whether that is so
- *	NOSPACE				has it not, will not		NOSPACE: the write fails, the page stays in the guest
+ *	NOSPACE				has it not, will not: replaced	as the others say; where nobody can replace it, NOSPACE: the
+ *									write fails, the page stays in the guest
  *	AGAIN, LIMIT			asked again a moment later	- (for too long: the donor loses its connection)
- *	CORRUPT				damaged on the way: again	CORRUPT after three times
+ *	CORRUPT				damaged on the way: again	after three times like NOSPACE
  *	NOFENCE, UNKNOWN		fenced anew, asked again	-
  *	GENERATION, newer than ours	the record changes first	-
  *	GENERATION older, ABSENT	gone: dropped from the record	-
@@ -97,27 +98,6 @@ void store_fail(struct greq *req, u32 status)
 	store_finish(req);
 }
 
-/* Finishes the request if everybody has it. */
-static void store_check(struct greq *req)
-{
-	const struct placement *p = &req->extent->cur;
-	u8 i;
-
-	if (!p->generation)
-		return;
-	for (i = 0; i < p->n; i++) {
-		const struct replica *r = &p->r[i];
-
-		if (r->state != MEMX_R_LIVE && r->state != MEMX_R_SYNCING)
-			continue;
-		if (!r->donor || !(req->done & bit64(r->donor->index)))
-			return;
-	}
-	store_finish(req);
-}
-
-/* ---- the answers of donors ---------------------------------------------------------------------------------------------------- */
-
 static u8 worse(u8 a, u32 b)
 {
 	if (a == MEMX_S_OK || (a == MEMX_S_OLD && b != MEMX_S_OK))
@@ -125,12 +105,82 @@ static u8 worse(u8 a, u32 b)
 	return a;
 }
 
-static void merge_all(struct greq *req, u32 status)
+/* A live copy has it, @refused have it not: can somebody else have it in their place? False: no, or that was tried. */
+static bool replace(struct greq *req, u64 refused)
 {
+	struct extent *x = req->extent;
+
+	if (!extent_takes_writes(x))
+		return true;		/* the record is changing anyway: looked at again when it has */
+	if (req->replaced)
+		return false;
+	req->replaced = true;
+	x->unfit |= refused;
+	extent_review(x);
+	return true;
+}
+
+/* Finishes the request if everybody has it, or if nobody is left to be asked who may. */
+static void store_check(struct greq *req)
+{
+	const struct placement *p = &req->extent->cur;
+	bool taken = false;
+	u64 refused = 0;
+	u32 k;
+	u8 i;
+
+	if (!p->generation)
+		return;
+	for (i = 0; i < p->n; i++) {
+		const struct replica *r = &p->r[i];
+		u64 bit = r->donor ? bit64(r->donor->index) : 0;
+
+		if (r->state != MEMX_R_LIVE && r->state != MEMX_R_SYNCING)
+			continue;
+		if (!((req->done | req->refused) & bit))
+			return;
+		refused |= req->refused & bit;
+		taken |= r->state == MEMX_R_LIVE && req->done & bit;
+	}
+	if (refused && taken && replace(req, refused))
+		return;
+	for (k = 0; refused && k < req->count; k++)
+		req->status[k] = worse(req->status[k], req->refusal[k]);
+	store_finish(req);
+}
+
+/* ---- the answers of donors ---------------------------------------------------------------------------------------------------- */
+
+/*
+ * What the donor said of each page. Of OLD nobody but the guest knows whether it is true. A discard leaves nothing to be lost. But
+ * a store that it would not take must not be missing there: refused.
+ */
+static void hear(struct greq *req, const struct core_donor *d, const u8 *said)
+{
+	bool refused = false;
+	u8 *to;
 	u32 i;
 
 	for (i = 0; i < req->count; i++)
-		req->status[i] = worse(req->status[i], status);
+		refused |= req->op == MEMX_OP_STORE && said[i] != MEMX_S_OK && said[i] != MEMX_S_OLD;
+	to = refused ? req->refusal : req->status;
+	for (i = 0; i < req->count; i++)
+		to[i] = worse(to[i], said[i]);
+	if (!refused) {
+		req->done |= bit64(d->index);
+		return;
+	}
+	req->refused |= bit64(d->index);
+	core_say(d->core, CORE_LOG_WARN, "store-refused", "guest=%s extent=%u donor=%s pages=%u", req->extent->s->name,
+		 req->extent->index, d->name, req->count);
+}
+
+static void hear_all(struct greq *req, const struct core_donor *d, u32 status)
+{
+	u8 said[MEMX_MAX_PAGES];
+
+	memset(said, (int)status, sizeof(said));
+	hear(req, d, said);
 }
 
 /* What may befall one page of a store or discard where others fare better. */
@@ -139,8 +189,9 @@ static bool may_be_of_a_page(u32 status)
 	return status == MEMX_S_OK || status == MEMX_S_OLD || status == MEMX_S_NOSPACE || status == MEMX_S_CORRUPT;
 }
 
-static int merge_pages(struct greq *req, const struct rbuf *body)
+static int hear_pages(struct greq *req, const struct core_donor *d, const struct rbuf *body)
 {
+	u8 said[MEMX_MAX_PAGES];
 	struct memx_want want;
 	u32 i;
 
@@ -148,12 +199,10 @@ static int merge_pages(struct greq *req, const struct rbuf *body)
 		memcpy(&want, body->data + MEMX_IO_LEN + i * sizeof(want), sizeof(want));
 		if (memx_le32(want.slot) != slot_of(req, i) || !may_be_of_a_page(memx_le32(want.status)))
 			return -EPROTO;
+		said[i] = (u8)memx_le32(want.status);
 	}
-	for (i = 0; i < req->count; i++) {
-		memcpy(&want, body->data + MEMX_IO_LEN + i * sizeof(want), sizeof(want));
-		req->status[i] = worse(req->status[i], memx_le32(want.status));
-	}
-	return 0;
+	hear(req, d, said);
+	return 1;
 }
 
 /* The donor does not hold the extent by the record that it confirmed. */
@@ -197,18 +246,16 @@ static int settled(struct greq *req, struct core_donor *d, u32 status, u64 held)
 	struct extent *x = req->extent;
 
 	switch (status) {
-	case MEMX_S_OK:
-		return 1;
-	case MEMX_S_OLD:
-	case MEMX_S_NOSPACE:
-		merge_all(req, status);
-		return 1;
 	case MEMX_S_CORRUPT:
 		if (++req->tries <= DONOR_MAX_RETRIES) {
 			extent_later(x);
 			return 0;
 		}
-		merge_all(req, status);
+		__attribute__((fallthrough));
+	case MEMX_S_OK:
+	case MEMX_S_OLD:
+	case MEMX_S_NOSPACE:
+		hear_all(req, d, status);
 		return 1;
 	case MEMX_S_AGAIN:
 	case MEMX_S_LIMIT:
@@ -239,7 +286,7 @@ static int store_done(struct dop *dop, u32 status, const struct memx_head *head,
 	struct greq *req = dop->req;
 	struct core_donor *d = dop->donor;
 	struct memx_io io = { 0 };
-	int ret = 1;
+	int ret;
 
 	list_del(&dop->in_req);
 	req->out &= ~bit64(d->index);
@@ -255,12 +302,8 @@ static int store_done(struct dop *dop, u32 status, const struct memx_head *head,
 	} else if (head->len || status == MEMX_S_OK || status == MEMX_S_PARTIAL) {
 		return -EPROTO;		/* a refusal of the whole may be empty */
 	}
-	if (status == MEMX_S_PARTIAL && merge_pages(req, body))
-		return -EPROTO;
-	if (status != MEMX_S_PARTIAL)
-		ret = settled(req, d, status, memx_le64(io.generation));
+	ret = status == MEMX_S_PARTIAL ? hear_pages(req, d, body) : settled(req, d, status, memx_le64(io.generation));
 	if (ret > 0) {
-		req->done |= bit64(d->index);
 		if (status == MEMX_S_OK || status == MEMX_S_PARTIAL)
 			d->stores += req->count;
 		store_check(req);
@@ -302,7 +345,7 @@ bool store_send(struct greq *req)
 
 		if (r->state != MEMX_R_LIVE && r->state != MEMX_R_SYNCING)
 			continue;
-		if (r->donor && (req->done | req->out) & bit64(r->donor->index))
+		if (r->donor && (req->done | req->refused | req->out) & bit64(r->donor->index))
 			continue;
 		if (r->donor && replica_usable(x->s, r))
 			store_ask(req, r->donor);

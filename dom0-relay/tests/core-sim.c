@@ -43,6 +43,7 @@ struct regime {
 	u32 weight[FAULTS];		/* of 1000 steps */
 	bool liar;			/* one donor damages a tenth of its answers */
 	bool odd;			/* all refuse a fiftieth of what is asked with statuses that have no meaning there */
+	bool scarce;			/* all refuse a twentieth of the stores */
 	bool full;			/* donors have hardly more room than is needed */
 };
 
@@ -89,6 +90,10 @@ static const struct regime triples = {
 static const struct regime narrow = {
 	.name = "little room", .donors_min = 3, .replicas = 2, .full = true,
 	.weight = { [FAULT_DROP] = 6, [FAULT_HANG] = 4, [FAULT_HEAL] = 8, [FAULT_RELAY] = 1, [FAULT_GUEST] = 1, [FAULT_MEMORY] = 8 },
+};
+static const struct regime scarce = {
+	.name = "stores refused", .donors_min = 3, .replicas = 2, .scarce = true,
+	.weight = { [FAULT_DROP] = 4, [FAULT_HANG] = 3, [FAULT_HEAL] = 8, [FAULT_RELAY] = 2, [FAULT_GUEST] = 2, [FAULT_MEMORY] = 8 },
 };
 
 static const struct regime limits = {
@@ -221,6 +226,14 @@ static bool refuse_oddly(struct wdonor *d, struct frame *f)
 	f->len = 0;
 	f->hdr.len = 0;
 	return true;
+}
+
+/* Has no memory for a page just then, or found the request damaged. */
+static u32 refuse_stores(struct wdonor *d, const struct memx_head *head)
+{
+	if (head->op != MEMX_OP_STORE || world_random(d->w) % 20)
+		return MEMX_S_OK;
+	return world_random(d->w) % 4 ? MEMX_S_NOSPACE : MEMX_S_CORRUPT;
 }
 
 /* The first donor has bad memory: a bit of a page turns over there. Only of one that has another live copy, which is good. */
@@ -367,6 +380,7 @@ static void heal(struct world *w, bool odd_ends)
 		w->donor[i].hung = false;
 		add(w, &w->donor[i]);	/* a new relay may have let go what a guest's map needs */
 		wdonor_limit(&w->donor[i], w->donor[i].chunks);
+		w->donor[i].refuse = NULL;
 		if (odd_ends)
 			w->donor[i].tamper = NULL;
 	}
@@ -423,8 +437,12 @@ static void run_one(const struct regime *r, u64 seed, struct core_counters *sum)
 
 	if (r->liar)
 		w->donor[mix >> 60 & 1].tamper = lie;
-	for (i = 0; r->odd && i < donors; i++)
-		w->donor[i].tamper = refuse_oddly;
+	for (i = 0; i < donors; i++) {
+		if (r->odd)
+			w->donor[i].tamper = refuse_oddly;
+		if (r->scarce)
+			w->donor[i].refuse = refuse_stores;
+	}
 
 	for (i = 0; i < guests; i++) {
 		struct wguest *g = wguest_new(w, 128, r->replicas);
@@ -453,7 +471,7 @@ static void run_one(const struct regime *r, u64 seed, struct core_counters *sum)
 		world_pass(w, 1000);	/* until all donors are back, the good copies with them */
 	for (i = 0; i < w->guests; i++) {
 		w->guest[i].may_lose = false;
-		read_back(w, &w->guest[i], r->liar || r->full || r->odd || r->weight[FAULT_ROT]);
+		read_back(w, &w->guest[i], r->liar || r->full || r->odd || r->scarce || r->weight[FAULT_ROT]);
 	}
 	c = world_counters(w);
 	if (c.violations || c.extents_lost || (!r->liar && ((!r->odd && c.donor_violations) || (!r->weight[FAULT_ROT] && c.bad_pages)))) {
@@ -625,6 +643,12 @@ static void sim_narrow(void **state)
 	run(&narrow);
 }
 
+static void sim_scarce(void **state)
+{
+	(void)state;
+	run(&scarce);
+}
+
 static void sim_limits(void **state)
 {
 	(void)state;
@@ -658,6 +682,7 @@ int main(void)
 		cmocka_unit_test(sim_rot),
 		cmocka_unit_test(sim_triples),
 		cmocka_unit_test(sim_narrow),
+		cmocka_unit_test(sim_scarce),
 		cmocka_unit_test(sim_limits),
 		cmocka_unit_test(sim_selfish),
 		cmocka_unit_test(sim_selfish_triples),

@@ -402,6 +402,17 @@ void wdonor_says(struct wdonor *d, u16 op, const void *body, u32 len)
 }
 
 /* One frame into the donor's core; its answer into the queue back. */
+/* Answers it without a look at it. */
+static void refuse(struct wconn *c, const struct memx_head *head, u32 status)
+{
+	struct memx_head answer = { .op = head->op, .reply = true, .tag = head->tag, .epoch = head->epoch, .status = status };
+	struct memx_hdr hdr;
+
+	memx_hdr_put(&hdr, &answer);
+	if (c->open)
+		list_add_tail(&frame_new(&hdr, NULL, 0)->in_queue, &c->to_relay);
+}
+
 static void deliver_to_donor(struct wconn *c)
 {
 	static u8 buf[SRV_REPLY_BUF];
@@ -409,12 +420,19 @@ static void deliver_to_donor(struct wconn *c)
 	struct srv_out out = { .buf = buf, .size = sizeof(buf), .iov = iov, .max_iovs = SRV_REPLY_IOVS };
 	struct frame *f = list_entry(list_pop(&c->to_donor), struct frame, in_queue), *reply;
 	struct memx_head head;
-	u32 i, at = 0;
+	u32 i, at = 0, refusal = MEMX_S_OK;
 	u8 *flat;
 	int err = memx_head_get(&head, &f->hdr, MEMX_MAX_BODY);
 
 	assert(!err);
 	c->donor->frames++;
+	if (c->donor->refuse && !head.reply)
+		refusal = c->donor->refuse(c->donor, &head);
+	if (refusal) {
+		refuse(c, &head, refusal);
+		frame_free(f);
+		return;
+	}
 	err = srv_frame(c->srv, &head, f->body, &out, c->donor->w->now);
 	if (err < 0 && c->donor->tamper) {	/* the relay answered what a hostile donor asked, and the real one did not */
 		frame_free(f);

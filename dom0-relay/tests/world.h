@@ -67,6 +67,8 @@ struct wdonor {
 	u64 connect_at;
 	/* A hostile donor: may change a frame on its way to the relay; false: it is dropped. NULL: honest. */
 	bool (*tamper)(struct wdonor *d, struct frame *f);
+	/* One that refuses: the status to answer this request with in place of doing it, or OK. NULL: it does everything. */
+	u32 (*refuse)(struct wdonor *d, const struct memx_head *head);
 	u64 frames;			/* that it handled */
 	struct wpin pin;
 	u64 dropped;			/* pages, by itself */
