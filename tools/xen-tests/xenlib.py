@@ -250,6 +250,12 @@ class Testbed:
         assert wrong == 0, r.out
         return {"verified": verified, "written": written, "longest_ms": longest}
 
+    def pages_enough(self, job):
+        """Tells memx-pages that it has touched enough: it verifies all pages once more. Its figures."""
+        assert job.running(), f"{job.target}: memx-pages ended by itself: {job.error or job.result}"
+        self.sh(job.target, "killall -USR1 memx-pages")
+        return self.pages_end(job)
+
     @contextlib.contextmanager
     def expected_oom(self, guest, victim):
         """In here the kernel may kill @victim for lack of memory, and say so at length. Nothing else may be in the log."""
