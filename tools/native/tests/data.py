@@ -6,7 +6,7 @@ import subprocess
 import sys
 import os
 
-from native import BIN, SLOW, World, check, equal, main, test, until
+from native import BIN, PATIENCE, SLOW, World, check, equal, main, test, until
 
 PAGES = 4096
 
@@ -159,7 +159,12 @@ def no_room():
     """An attach that donors cannot hold is refused or made smaller, with a reason; what is granted can be filled to the last page."""
     with World(donors=2, memory="24M", guests={"g0": {"quota": "256M", "replicas": 2}}) as world:
         guest = world.guest("g0", "--slots", "65536", attach=False)
-        answer = guest.ask_raw("wait 20000")
+
+        def answered():
+            """Where the donors are slow to answer the relay says nothing of room yet, but to ask again later."""
+            said = guest.ask_raw(f"wait {PATIENCE * 1000}")
+            return None if "ask again later" in said else said
+        answer = until(answered, "a final answer")
         if answer.startswith("ok"):
             slots = int(guest.ask("status")["slots"])
             check(slots < 6144, f"{slots} slots granted of 2 x 24 MiB with two copies")

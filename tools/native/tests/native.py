@@ -207,7 +207,14 @@ class Guest:
         return self.hear()
 
     def attach(self, seconds=None):
-        return self.ask(f"wait {int((seconds or PATIENCE) * 1000)}")
+        """Until it is attached. Whom a relay refuses, for its donors may not be there yet, asks again by itself."""
+        end = time.monotonic() + (seconds or PATIENCE)
+        while True:
+            answer = self.ask_raw(f"wait {max(1, int((end - time.monotonic()) * 1000))}")
+            if answer.startswith("ok"):
+                return dict(pair.split("=", 1) for pair in answer.split()[1:] if "=" in pair)
+            check("refused" in answer and time.monotonic() < end, f"guest {self.name} is not attached: {answer}")
+            time.sleep(0.05)
 
     def stat(self, command="stat"):
         return {key: int(value) for key, value in self.ask(command).items()}
@@ -241,6 +248,8 @@ class World:
         self.servers = [Server(self.folder, f"d{i}", memory).start() for i in range(donors)]
         self.relay = Relay(self.folder, self.servers, guests or {"g0": {"quota": "64M"}}, **settings).start()
         self.guests = []
+        # A relay serves before it has found its donors; what it grants then, if anything, depends on who was quicker.
+        until(lambda: all(donor["state"] == "usable" for donor in self.relay.ask("donors")), "the relay has its donors")
 
     def guest(self, name="g0", *options, attach=True):
         guest = Guest(self.relay, name, *options)
