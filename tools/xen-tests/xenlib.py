@@ -252,7 +252,7 @@ class Testbed:
 
     def pages_enough(self, job):
         """Tells memx-pages that it has touched enough: it verifies all pages once more. Its figures."""
-        assert job.running(), f"{job.target}: memx-pages ended by itself: {job.error or job.result}"
+        assert job.running(), f"{job.target}: memx-pages ended by itself: {job.result}"
         self.sh(job.target, "killall -USR1 memx-pages")
         return self.pages_end(job)
 
