@@ -120,6 +120,11 @@ def seconds(results, suite):
     return float(ends[-1][2]) if ends else None
 
 
+def last_first(lines):
+    """The end of a traceback says what happened, the rest where."""
+    return lines[-1:] + lines[:-1]
+
+
 def reasons(results, suite):
     """[(failed test, [what the suite said of it])]; where it said nothing, the end of its log, or what a sanitizer found."""
     found, comments, current = [], [], None
@@ -129,15 +134,19 @@ def reasons(results, suite):
             current = None
             if point[1] == "not ok" and not SKIP.search(point[3]):
                 marks = [at for at, text in enumerate(comments) if text.startswith("FAILED")]
-                found.append((point[3] or f"test {point[2]}", comments[marks[-1]:] if marks else comments[-WORDS:]))
+                found.append((point[3] or f"test {point[2]}", comments[marks[-1]:] if marks else last_first(comments[-WORDS:])))
                 current = found[-1][1] if not comments else None
             comments = []
         elif comment and comment[1]:
             comments.append(comment[1])
             if current is not None and len(current) < WORDS:
                 current.append(comment[1])
+    log = [line for line in lines_of(os.path.join(results, f"{suite}.log")) if line.strip()]
+    for name, words in found:
+        at = [i for i, line in enumerate(log) if line.lstrip().startswith("not ok") and line.endswith(name)]
+        if not words and at:
+            words += last_first([line for line in log[max(0, at[0] - WORDS // 2):at[0]] if not POINT.match(line.strip())])
     if not any(words for _, words in found):
-        log = [line for line in lines_of(os.path.join(results, f"{suite}.log")) if line.strip()]
         marks = [at for at, line in enumerate(log) if SANITIZER.search(line)]
         found.append(("the end of its log" if not marks else "a sanitizer", log[marks[0]:][:3 * WORDS] if marks else log[-WORDS:]))
     return [(name, words) for name, words in found if words]
