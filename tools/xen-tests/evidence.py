@@ -14,7 +14,7 @@ import subprocess
 import time
 
 APART_S = 6
-ASK_S = 20      # for one look
+ASK_S = 30      # for one look
 WIDTH = 240     # of a line
 MODULE = "/sys/devices/platform/memx"
 LANES = "/sys/kernel/debug/memx/lanes"

@@ -270,7 +270,8 @@ class Testbed:
         self.sh(guest, SET_RESERVE.format(*old))
         killed = re.findall(r"Killed process \d+ \((.*?)\)", self.sh(guest, "dmesg"))
         assert set(killed) <= {victim}, f"the OOM killer of {guest} killed {killed}"
-        odd = [line for line in self.log_complaints(guest) if "Call Trace" not in line]
+        # A page-out of the victim's own that waits for its turn ends with the victim (EINTR); the page stays in memory.
+        odd = [line for line in self.log_complaints(guest) if "Call Trace" not in line and "Write error -4 on dio swapfile" not in line]
         assert not odd, "\n".join(odd)
         self.sh(guest, "dmesg -c >/dev/null")
 
