@@ -149,6 +149,7 @@ $(1)-short_CMD := tools/fuzz/run-short $(fuzz_DIR)/bin/$(1) $(or $($(1)_RUNS),50
 $(1)-short_DEPS := $(fuzz_DIR)/bin/$(1)
 $(1)-short_VARIANTS := opt
 $(1)-short_COST := 15
+$(1)-short_TIMEOUT := 600
 endef
 $(foreach f,$(FUZZERS),$(eval $(call fuzz_suite,$(f))))
 

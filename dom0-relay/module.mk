@@ -26,11 +26,11 @@ relay-edge-pace_SRCS := dom0-relay/tests/edge-pace.c
 TESTS_SCRIPT += relay-daemon
 relay-daemon_CMD := dom0-relay/tests/daemon.py
 relay-daemon_PROGS := memx-dom0-relay memx-server memxctl
-relay-daemon_TIMEOUT := 300
+relay-daemon_TIMEOUT := 600
 TESTS_SCRIPT += relay-guests
 relay-guests_CMD := dom0-relay/tests/guests.py
 relay-guests_PROGS := memx-dom0-relay memx-server memxctl memx-shm-probe
-relay-guests_TIMEOUT := 300
+relay-guests_TIMEOUT := 600
 
 TESTS_XEN += relay-xen
 relay-xen_CMD := dom0-relay/tests/xen.py

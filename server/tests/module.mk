@@ -13,4 +13,4 @@ TESTS_SCRIPT += server
 server_CMD := server/tests/server.py
 server_PROGS := memx-server
 server_DEPS := server/tests/wire.py server/server.conf
-server_TIMEOUT := 180
+server_TIMEOUT := 300

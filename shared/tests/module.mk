@@ -13,4 +13,4 @@ TESTS_C += test-vring-stress
 test-vring-stress_SRCS := shared/tests/test-vring-stress.c
 test-vring-stress_LDLIBS := -lpthread
 test-vring-stress_VARIANTS := tsan opt
-test-vring-stress_TIMEOUT := 180
+test-vring-stress_TIMEOUT := 300

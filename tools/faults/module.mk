@@ -13,7 +13,7 @@ TESTS_SCRIPT += faults-native
 faults-native_CMD := tools/faults/memx-faults --tap 20260101 $(if $(FAULTS_N),,--faults 50)
 faults-native_PROGS := memx-gate memx-server memx-dom0-relay memx-guest
 faults-native_VARIANTS := opt
-faults-native_TIMEOUT := 400
+faults-native_TIMEOUT := 900
 faults-native_COST := 35
 
 # The same on real Xen, shorter.

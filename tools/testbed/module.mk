@@ -3,5 +3,5 @@
 TESTS_XEN += testbed
 testbed_CMD := tools/testbed/tests/selftest.py
 testbed_PROGS := memx-server
-testbed_TIMEOUT := 900
+testbed_TIMEOUT := 1500
 testbed_COST := 80
