@@ -35,10 +35,6 @@ BAD_LOG = re.compile(
     r"BUG:|WARNING:|Oops|Call Trace|general protection|hung_task|blocked for more than|soft lockup|rcu.*stall|"
     r"Kernel panic|Read-error on swap|Write error|bad page|leaked|memx.*(violation|corrupt|lost page)", re.I)
 
-# The first that its kernel says of the module. What it said before is a matter of its own, of Xen's and of the emulation: on a slow
-# machine one may be interrupted between setting XCR0 and asking CPUID for the size that follows, and warn of the answer.
-LOADED = re.compile(r"memx_swap\w*: loading out-of-tree module taints kernel")
-
 SET_RESERVE = "echo {} >/proc/sys/vm/min_free_kbytes && echo {} >/proc/sys/vm/watermark_boost_factor"
 
 
@@ -282,8 +278,7 @@ class Testbed:
     def log_complaints(self, guest):
         """Lines of a guest's kernel log that should not be there."""
         log = evidence.without_sysrq(self.sh(guest, "dmesg", timeout=LOOK_S).splitlines())
-        begin = next((at for at, line in enumerate(log) if LOADED.search(line)), 0)
-        return [line for line in log[begin:] if BAD_LOG.search(line)]
+        return [line for line in log if BAD_LOG.search(line)]
 
     def answers(self, guest):
         """Does a program run there to its end, within a minute?"""
