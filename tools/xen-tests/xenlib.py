@@ -299,8 +299,10 @@ def explain(testbed, name, began, guests=("guest0",)):
     """What there is to say of the exception that ended a test: the sentence, where, and what is seen of the testbed."""
     problem, trace = sys.exc_info()[1], traceback.extract_tb(sys.exc_info()[2])
     traceback.print_exc()
-    where = [f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in trace if os.path.basename(f.filename) != "xenlib.py"]
+    where = [f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in trace if os.path.basename(f.filename) not in ("xenlib.py", "threading.py", "subprocess.py")]
     words = str(problem) if isinstance(problem, AssertionError) else "".join(traceback.format_exception_only(problem)).strip()
+    if isinstance(problem, SystemExit):
+        words = "the suite's time is up"
     first, *rest = (words or "AssertionError").splitlines()
     lines = [f"FAILED {name} after {time.monotonic() - began:.0f} s: {first}", *rest[:12], f"at {' < '.join(reversed(where[-3:]))}"]
     # The one that the test was about comes first; of others only the whole is kept.
