@@ -298,8 +298,9 @@ def execute(args):
     if kind == "donor":
         donor = view.data["donors"][index]
         try:
-            return subprocess.run(command, cwd=donor["dir"], check=False,
-                                  env=dict(os.environ, **donor["env"])).returncode & 255
+            status = subprocess.run(command, cwd=donor["dir"], check=False,
+                                    env=dict(os.environ, **donor["env"])).returncode
+            return status if status >= 0 else 128 - status
         except OSError as error:
             raise agent.RunError(error.errno, command[0]) from error
     sock = agent.connect(view.ports(kind, index), wait=120)

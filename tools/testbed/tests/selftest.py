@@ -101,7 +101,7 @@ def test_exec_statuses():
                                (["/etc"], 126)):
             done = execute(target, *argv)
             assert done.returncode == expected, (target, argv, done)
-    for target in ("host0", "guest0"):
+    for target in ("host0", "guest0", "donor0"):
         done = execute(target, "sh", "-c", "kill -9 $$")
         assert done.returncode == 137, (target, done)
 
