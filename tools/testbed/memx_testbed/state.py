@@ -48,10 +48,11 @@ class Spec:
 
 
 def run_root():
-    """Where testbeds live while they run."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and os.path.isdir(runtime) and os.access(runtime, os.W_OK):
-        return os.path.join(runtime, "memx", "testbed")
+    """Where testbeds live while they run.
+
+    Not in $XDG_RUNTIME_DIR: a login shell has it, but sudo, cron or a service does not, and
+    they have to find each other's testbeds. It is also too small for the images.
+    """
     return os.path.join(store.cache_dir(), "testbed", "run")
 
 

@@ -94,6 +94,13 @@ def test_up_refuses_a_name_in_use():
     assert done.returncode == 1 and b"up already" in done.stderr, done
 
 
+def test_is_found_whatever_the_login():
+    """A login shell sets XDG_RUNTIME_DIR; sudo, cron and services do not."""
+    without = {name: value for name, value in os.environ.items() if name != "XDG_RUNTIME_DIR"}
+    for env in (without, dict(without, XDG_RUNTIME_DIR=SCRATCH)):
+        assert NAME in must("list", env=env).decode().split(), env.get("XDG_RUNTIME_DIR")
+
+
 def test_exec_statuses():
     for target in ("host0", "guest0", "donor0"):
         for argv, expected in ((["true"], 0), (["sh", "-c", "exit 7"], 7),
