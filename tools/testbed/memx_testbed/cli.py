@@ -60,7 +60,8 @@ def add_up_options(cmd):
     cmd.add_argument("--donors", type=natural, default=None, metavar="N",
                      help="memx-server processes (2; none where there is no swap)")
     cmd.add_argument("--donor-mem", type=positive, default=None, metavar="MIB",
-                     help="memory that each donor gives (enough for all the swap)")
+                     help="memory that each donor gives (enough for all the swap, but at most three "
+                          "quarters of this machine's memory)")
     cmd.add_argument("--replicas", type=positive, default=None, metavar="R",
                      help="copies of each page (2 where there are two donors, else 1)")
     cmd.add_argument("--kernel", choices=images.KERNELS + ("debug",), default="6.1",
@@ -114,6 +115,11 @@ def parser():
 
 # -- up and down
 
+def machine_mib():
+    """Memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+
+
 def spec_of(args):
     """The Spec of up's arguments, defaults filled in."""
     swap = args.swap
@@ -128,8 +134,9 @@ def spec_of(args):
     if args.guests > 64:
         raise TestbedError("at most 64 guests")
     kernel = f"debug-{args.guest_type}" if args.kernel == "debug" else args.kernel
-    # Every copy of every guest's swap on any one donor, and room to repair.
-    memory = args.donor_mem or max(64, swap * max(1, args.guests) * 2)
+    # Every copy of every guest's swap on any one donor, and room to repair; but a donor refuses
+    # to give more than its machine has, and takes memory only as pages come.
+    memory = args.donor_mem or max(64, min(swap * max(1, args.guests) * 2, machine_mib() * 3 // 4))
     return Spec(name=args.name, hosts=args.hosts, guests=args.guests,
                 guest_type=args.guest_type, guest_mem=args.guest_mem,
                 guest_vcpus=args.guest_vcpus, guest_cmdline=args.guest_cmdline, swap=swap,

@@ -20,7 +20,7 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 TESTBED = os.path.join(os.path.dirname(HERE), "memx-testbed")
 sys.path.insert(0, os.path.dirname(HERE))
 sys.dont_write_bytecode = True
-from memx_testbed import state  # noqa: E402
+from memx_testbed import cli, state  # noqa: E402
 
 NAME = f"self-{os.getpid()}"
 OTHER = f"self-{os.getpid()}-b"
@@ -74,6 +74,17 @@ def status(name=NAME):
 
 
 # -- the tests, in this order
+
+def test_what_donors_give_unless_told():
+    """Room for all copies, but never more than this machine has: memx-server would refuse that."""
+    def given(*words):
+        return cli.spec_of(cli.parser().parse_args(["up", "--name", NAME, *words])).donor_mem
+    with open("/proc/meminfo", encoding="ascii") as handle:
+        total = int(re.search(r"MemTotal:\s+(\d+)", handle.read())[1]) // 1024
+    assert given("--guests", "2", "--swap", "100") == min(400, total * 3 // 4)
+    assert 64 <= given("--guests", "64", "--swap", "1048576") < total
+    assert given("--swap", "100", "--donor-mem", str(2 * total)) == 2 * total, "who asks for it gets it"
+
 
 def test_up_two_side_by_side():
     ups = [subprocess.Popen([TESTBED, "up", "--name", name, "--swap", "0", "--donors", count],
