@@ -131,16 +131,45 @@ static void replace_unfit(struct extent *x, struct placement *p)
 	}
 }
 
-/* A place in the record for one more: a stale copy makes room where the record is full, rather one that cannot be reached. */
-static bool make_room(struct extent *x, struct placement *p)
+/*
+ * A place in a full record for one more: a stale copy makes room, rather one that is away for long, or away at all. It may be the
+ * last with a page that the live ones have damaged, so nobody makes room before it is known who comes instead.
+ */
+static void make_room(struct extent *x, struct placement *p)
 {
 	int i, pass;
 
-	for (pass = 0; pass < 2; pass++)
-		for (i = 0; p->n == MEMX_MAX_REPLICAS && i < p->n; i++)
-			if (p->r[i].state == MEMX_R_STALE && (pass || !replica_usable(x->s, &p->r[i])))
+	for (pass = 0; pass < 3; pass++)
+		for (i = 0; p->n == MEMX_MAX_REPLICAS && i < p->n; i++) {
+			const struct replica *r = &p->r[i];
+
+			if (r->state == MEMX_R_STALE && (pass > 1 || (!replica_usable(x->s, r) && (pass || !r->donor || r->donor->dead))))
 				leave_out(x, p, i);
-	return p->n < MEMX_MAX_REPLICAS;
+		}
+}
+
+/* In a full record a stale copy takes writes again where it may: what it has is not given up for an empty one. */
+static struct core_donor *stale_again(const struct extent *x, const struct placement *p, u64 not)
+{
+	int i;
+
+	for (i = 0; i < p->n; i++)
+		if (p->r[i].state == MEMX_R_STALE && replica_usable(x->s, &p->r[i]) && place_allowed(x, p->r[i].donor, p, not))
+			return p->r[i].donor;
+	return NULL;
+}
+
+/* A donor for a copy that is missing, and a place in the record for it. NULL: none has room. */
+static struct core_donor *one_more(struct extent *x, struct placement *p, u64 not)
+{
+	struct core_donor *d = p->n < MEMX_MAX_REPLICAS ? NULL : stale_again(x, p, not);
+
+	if (!d)
+		d = place_choose(x, p, not);
+	if (!d || placement_find(p, d) >= 0)
+		return d;
+	make_room(x, p);
+	return p->n < MEMX_MAX_REPLICAS ? d : NULL;
 }
 
 static void ensure_reserved(struct session *s, struct core_donor *d)
@@ -188,11 +217,11 @@ static void add_copies(struct extent *x, struct placement *p, u8 state)
 	if (x->shift && (placement_copies(x, p) + 1 < s->replicas || (placement_copies(x, p) < s->replicas && !shift_target(x, p))))
 		balance_give_up(x);
 	while (placement_copies(x, p) < s->replicas) {
-		struct core_donor *d = x->shift ? shift_target(x, p) : make_room(x, p) ? place_choose(x, p, x->refused | failed) : NULL;
+		struct core_donor *d = x->shift ? shift_target(x, p) : one_more(x, p, x->refused | failed);
 		int i;
 
-		if (!d && failed && p->n < MEMX_MAX_REPLICAS)
-			d = place_choose(x, p, x->refused | never);
+		if (!d && failed)
+			d = one_more(x, p, x->refused | never);
 		if (!d) {
 			if (p->n && !x->no_room)
 				no_room(x);

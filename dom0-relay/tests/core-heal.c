@@ -146,6 +146,23 @@ static void repair_never_replicates_damage(void **state)
 	assert_int_equal(state_at(0, lost), MEMX_R_LIVE);
 }
 
+/* It goes away, and a store has another donor take its place: which one. */
+static struct wdonor *replaced(struct wdonor *d)
+{
+	static u32 slot = 40;
+	u32 i;
+
+	d->there = false;
+	wdonor_drop(d);
+	assert_non_null(wguest_store(g, slot++ % 24 + 40, 1));
+	world_pass(w, 1000);
+	assert_int_equal(state_at(0, d), MEMX_R_STALE);
+	for (i = 0; i < w->donors; i++)
+		if (state_at(0, &w->donor[i]) == MEMX_R_SYNCING)
+			return &w->donor[i];
+	return NULL;
+}
+
 /* The live source has it damaged; a stale copy, kept as a last resort, has it. */
 static void a_stale_copy_helps_repair(void **state)
 {
@@ -169,6 +186,37 @@ static void a_stale_copy_helps_repair(void **state)
 	fetched(0, 32);			/* the last resort serves */
 	world_settle(w);
 	assert_true(has(bad, 7));	/* and heals */
+}
+
+/* The third and the fourth donor come and go; the one that left first has what the only live one has damaged. */
+static void a_stale_copy_is_not_given_up_for_a_lesser_one(void **state)
+{
+	struct wdonor *bad, *whole, *third, *last;
+	u64 seed;
+
+	(void)state;
+	for (seed = 1; seed <= 16; seed++) {
+		if (seed > 1)
+			world_free(w);
+		w = world_new(seed, 4 + (seed & 1), 32, no_repair);
+		g = wguest_new(w, 256, 2);
+		assert_true(wguest_start(g));
+		stored(0, 32);
+		bad = holder(0, 0);
+		whole = holder(0, 1);
+		third = replaced(whole);
+		last = replaced(third);
+		third->there = true;
+		world_pass(w, 1000);
+		assert_int_equal(g->record[0].replicas, MEMX_MAX_REPLICAS);
+		assert_int_equal(state_at(0, third), MEMX_R_STALE);
+		assert_ptr_equal(replaced(last), third);
+		assert_int_equal(state_at(0, whole), MEMX_R_STALE);
+		rots(bad, 7);
+		whole->there = true;
+		world_pass(w, 1000);
+		fetched(0, 32);
+	}
 }
 
 /* Damages every page that is fetched from it, by guest or repair, and says that only the guest could tell. */
@@ -219,6 +267,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		rule(a_bad_copy_is_healed), rule(repair_does_not_believe_absence), rule(repair_asks_the_other_source),
 		rule(repair_never_replicates_damage), rule(a_stale_copy_helps_repair),
+		rule(a_stale_copy_is_not_given_up_for_a_lesser_one),
 		rule(a_seal_excuses_nothing),
 	};
 
