@@ -41,17 +41,30 @@ static void late_ones(struct greq *req)
 	}
 }
 
-/* Those that had it wrong get it from those that had it right. */
+static void bad_page(const struct greq *req, const struct core_donor *d, u32 i, u32 status)
+{
+	d->core->count.bad_pages++;
+	core_say(d->core, CORE_LOG_ERR, "bad-page", "guest=%s donor=%s slot=%u status=%s", req->extent->s->name, d->name,
+		 memx_le32(wants(req)[i].slot), status_word(status));
+}
+
+/*
+ * Those that had it wrong get it from those that had it right. That it was missing somewhere is known only now: a guest may ask
+ * for what it never stored, and then all that say so are right.
+ */
 static void heal(const struct greq *req, u32 i)
 {
 	const u8 *data = req->got[i].buf->data;
 	u64 wrong;
 
-	for (wrong = req->wrong[i]; wrong; wrong &= wrong - 1) {
+	for (wrong = req->wrong[i] | req->missing[i]; wrong; wrong &= wrong - 1) {
 		struct core_donor *d = req->link->core->donor[__builtin_ctzll(wrong)];
 
-		if (d)
-			heal_page(req->extent, d, (const struct memx_page *)(data + req->got[i].desc), data + req->got[i].page);
+		if (!d)
+			continue;
+		if (req->missing[i] & bit64(d->index))
+			bad_page(req, d, i, MEMX_S_ABSENT);
+		heal_page(req->extent, d, (const struct memx_page *)(data + req->got[i].desc), data + req->got[i].page);
 	}
 }
 
@@ -138,16 +151,6 @@ static bool must_have(const struct dop *dop)
 	return i >= 0 && dop->extent->cur.r[i].state == MEMX_R_LIVE && !dop->extent->lost;
 }
 
-static void wrong_page(const struct dop *dop, u32 i, u32 status)
-{
-	struct greq *req = dop->req;
-
-	req->wrong[i] |= bit64(dop->donor->index);
-	dop->donor->core->count.bad_pages++;
-	core_say(dop->donor->core, CORE_LOG_ERR, "bad-page", "guest=%s donor=%s slot=%u status=%s", req->extent->s->name,
-		 dop->donor->name, memx_le32(wants(req)[i].slot), status_word(status));
-}
-
 /* The pages of an answer. -EPROTO: it does not have the shape that it claims. */
 static int take_pages(struct dop *dop, const struct memx_head *head, struct rbuf *body)
 {
@@ -167,7 +170,7 @@ static int take_pages(struct dop *dop, const struct memx_head *head, struct rbuf
 			note(req, 1U << i, status);
 			if (must_have(dop) && memx_le64(page[k].trailer.version) < memx_le64(wants(req)[i].version) &&
 			    (status == MEMX_S_ABSENT || status == MEMX_S_VERSION))
-				wrong_page(dop, i, status);
+				req->missing[i] |= bit64(dop->donor->index);
 			continue;
 		}
 		if (req->todo & 1U << i) {
@@ -179,7 +182,8 @@ static int take_pages(struct dop *dop, const struct memx_head *head, struct rbuf
 				req->todo &= ~(1U << i);
 				dop->donor->fetches++;
 			} else {
-				wrong_page(dop, i, MEMX_S_CORRUPT);
+				req->wrong[i] |= bit64(dop->donor->index);
+				bad_page(req, dop->donor, i, MEMX_S_CORRUPT);
 				note(req, 1U << i, MEMX_S_CORRUPT);
 			}
 		}

@@ -464,7 +464,8 @@ struct greq {
 		struct rbuf *buf;
 		u32 desc, page;		/* offsets into buf */
 	} got[MEMX_MAX_PAGES];		/* FETCH */
-	u64 wrong[MEMX_MAX_PAGES];	/* FETCH: donors whose copy was not what it must be */
+	u64 wrong[MEMX_MAX_PAGES];	/* FETCH: donors whose copy was damaged */
+	u64 missing[MEMX_MAX_PAGES];	/* FETCH: donors that have it not, and would have to if anybody stored it */
 };
 
 /* What the relay asked of the guest on one lane. */

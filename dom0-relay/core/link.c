@@ -319,8 +319,10 @@ void greq_forget(struct greq *req, u64 donor)
 	req->tried &= ~donor;
 	req->refused &= ~donor;
 	req->put_off &= ~donor;
-	for (i = 0; i < req->count; i++)
+	for (i = 0; i < req->count; i++) {
 		req->wrong[i] &= ~donor;
+		req->missing[i] &= ~donor;
+	}
 }
 
 void greq_drop(struct greq *req)

@@ -163,6 +163,13 @@ static struct wdonor *replaced(struct wdonor *d)
 	return NULL;
 }
 
+static void hears_nothing(struct wguest *guest, u32 lane, const struct frame *f)
+{
+	(void)guest;
+	(void)lane;
+	(void)f;
+}
+
 /* The live source has it damaged; a stale copy, kept as a last resort, has it. */
 static void a_stale_copy_helps_repair(void **state)
 {
@@ -219,6 +226,38 @@ static void a_stale_copy_is_not_given_up_for_a_lesser_one(void **state)
 	}
 }
 
+/* A guest asks for what nobody stored: no donor is blamed, and the log not filled. A page that one of two lacks is another matter. */
+static void only_what_another_has_is_missing(void **state)
+{
+	struct {
+		struct memx_io io;
+		struct memx_want want;
+	} ask = { .io = { .count = memx_put_le16(1) }, .want = { .slot = memx_put_le32(20), .version = memx_put_le64(77) } };
+	struct memx_head head = { .op = MEMX_OP_FETCH, .tag = 1000001, .len = sizeof(ask) };
+	u32 i;
+
+	(void)state;
+	cluster(2, 2);
+	stored(0, 8);
+	w->watched = "bad-page";
+	head.epoch = g->epoch;
+	g->hears = hears_nothing;
+	wguest_raw(g, 1, &head, &ask);
+	ask.want.slot = memx_put_le32(3);	/* stored, at another version */
+	head.tag++;
+	wguest_raw(g, 1, &head, &ask);
+	world_settle(w);
+	g->hears = NULL;
+	assert_int_equal(world_counters(w).fetch_errors, 2);
+	assert_int_equal(world_counters(w).bad_pages, 0);
+	assert_int_equal(w->seen, 0);
+	holder(0, 0)->tamper = hides_pages;
+	for (i = 0; i < 200 && !world_counters(w).bad_pages; i++)
+		fetched(0, 8);
+	assert_in_range(world_counters(w).bad_pages, 1, 8);
+	assert_in_range(w->seen, 1, 8);
+}
+
 /* Damages every page that is fetched from it, by guest or repair, and says that only the guest could tell. */
 static bool claims_a_seal(struct wdonor *d, struct frame *f)
 {
@@ -267,7 +306,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		rule(a_bad_copy_is_healed), rule(repair_does_not_believe_absence), rule(repair_asks_the_other_source),
 		rule(repair_never_replicates_damage), rule(a_stale_copy_helps_repair),
-		rule(a_stale_copy_is_not_given_up_for_a_lesser_one),
+		rule(a_stale_copy_is_not_given_up_for_a_lesser_one), rule(only_what_another_has_is_missing),
 		rule(a_seal_excuses_nothing),
 	};
 
