@@ -36,6 +36,8 @@ void attach_refuse(struct core_link *link, u32 status, const char *fmt, ...)
 	vsnprintf(link->reason, sizeof(link->reason), fmt, args);
 	va_end(args);
 	link->core->count.attach_refused++;
+	if (!link->early)
+		link->refused_at = link->core->now;
 	core_say(link->core, CORE_LOG_WARN, "attach-refused", "guest=%s session=%s epoch=%llu status=%s reason=\"%s\"",
 		 link->conf.name, hexid(s->id).s, (unsigned long long)epoch, status_word(status), link->reason);
 	link->state = LINK_READY;
@@ -94,6 +96,9 @@ void attach_frame(struct core_link *link, unsigned int lane, const struct memx_h
 	order = a.extent_order ? a.extent_order : cfg->extent_order;
 	if (!slots || slots > quota)		/* a frozen size beyond the quota is refused when the map is through */
 		slots = quota > ~0U >> 1 ? ~0U >> 1 : (u32)quota;
+	link->early = link->refused_at && link->core->now - link->refused_at < RETRY_MS / 2 * MS;
+	if (link->early)
+		slots = 0;
 	if (memx_le16(a.flags) & MEMX_ATTACH_FROZEN && slots != memx_le32(a.slots))
 		slots = 0;		/* remembered as: does not fit; and nothing is prepared for it */
 	link->session = session_new(link, &a, head->epoch, slots, order);
@@ -208,6 +213,10 @@ void attach_begin(struct core_link *link)
 		return;		/* lanes are not ordered among each other: another one's hello is still to come */
 	if (core->draining) {
 		attach_refuse(link, MEMX_S_DRAINING, "the relay is shutting down");
+		return;
+	}
+	if (link->early) {
+		attach_refuse(link, MEMX_S_AGAIN, "the guest does not wait between its attempts");
 		return;
 	}
 	if (!s->slots) {

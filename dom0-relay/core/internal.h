@@ -60,7 +60,8 @@ enum {
 	SESSION_MAX_CHANGES	= 64,	/* extents of one session that change their record at once, urgent ones apart */
 	HEDGE_MAX		= 1000,	/* hundredths of a hedged fetch that a donor may have in reserve */
 	DONOR_MAX_RETRIES	= 3,	/* of a store that a donor found damaged on arrival */
-	RETRY_MS		= 1000,	/* after a refused attach */
+	RETRY_MS		= 1000,	/* after a refused attach; half of it is enforced, guests' clocks are their own */
+	OPINION_MS		= 5000,	/* between two times that the same donor has all others asked whether it lies */
 	NO_ROOM_SAY_MS		= 10000, /* between two complaints that nobody has room for a replacement */
 	OFFENCE_FORGOTTEN_MS	= 300000,	/* a donor that kept the protocol for so long has a clean record */
 
@@ -511,6 +512,8 @@ struct core_link {
 	u64 attach_tag, detach_tag;
 	u8 attach_lane, detach_lane;
 	char reason[160];
+	bool early;			/* this attach came before the pause was over that a refusal asked for */
+	u64 refused_at;			/* the last attach that was; 0: none */
 };
 
 void link_fail(struct core_link *link, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

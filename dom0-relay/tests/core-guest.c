@@ -305,6 +305,46 @@ static struct attach_frame good_attach(void)
 	return f;
 }
 
+static void hears_nothing(struct wguest *guest, u32 lane, const struct frame *f)
+{
+	(void)guest;
+	(void)lane;
+	(void)f;
+}
+
+/* What cannot be granted is not made first: a guest could keep the relay busy with it. */
+static void nothing_is_made_for_what_is_refused(void **state)
+{
+	struct memx_head map = { .op = MEMX_OP_MAP, .epoch = 7, .flags = MEMX_F_LAST, .len = memx_records_len(1) };
+	struct attach_frame f;
+
+	(void)state;
+	assert_true(wguest_start(g));
+	f = good_attach();
+	f.a.flags = memx_put_le16(MEMX_ATTACH_FROZEN);
+	f.a.slots = memx_put_le32((u32)g->conf.quota_pages + 1);
+	wguest_hang_up(g);
+	wguest_offer(g);
+	world_settle(w);
+	g->hears = hears_nothing;
+	send_frame(0, MEMX_OP_ATTACH, 7, &f.a, sizeof(f.a));
+	world_settle(w);
+	assert_non_null(g->link->session);
+	assert_int_equal(g->link->session->allocated, 0);
+	f.recs.count = memx_put_le32(1);
+	wguest_raw(g, 0, &map, &f.recs);
+	world_settle(w);
+	assert_int_equal(world_counters(w).violations, 0);
+	assert_int_equal(world_counters(w).attach_refused, 1);
+	/* Before its time nothing is made for one either that might be granted. */
+	f.a.slots = memx_put_le32(256);
+	send_frame(0, MEMX_OP_ATTACH, 8, &f.a, sizeof(f.a));
+	world_settle(w);
+	assert_int_equal(g->link->session->allocated, 0);
+	wguest_hang_up(g);
+	g->hears = NULL;
+}
+
 static void try_attach(const struct attach_frame *f, u64 epoch, u32 records, const char *why)
 {
 	struct memx_head head = { .op = MEMX_OP_MAP, .epoch = epoch, .flags = MEMX_F_LAST, .len = memx_records_len(records) };
@@ -520,6 +560,7 @@ int main(void)
 		hostile(detach_beside_control_lane), hostile(bad_magic), hostile(too_long), hostile(wrong_slots),
 		hostile(same_slot_twice), hostile(version_zero), hostile(count_and_length_disagree), hostile(answer_to_nothing),
 		hostile(record_answered_twice), hostile(unknown_operation), hostile(impossible_attaches),
+		hostile(nothing_is_made_for_what_is_refused),
 		hostile(impossible_maps), hostile(overdraft_of_requests), hostile(overdraft_of_pages),
 		hostile(overdraft_of_the_ring), hostile(damaged_store), hostile(absent_is_an_error),
 		hostile(a_foreign_life_frees_nothing_and_keeps_nothing),

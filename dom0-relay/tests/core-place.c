@@ -628,6 +628,10 @@ static void refused_under_many_ids(void **state)
 		wguest_attach(g);
 		world_settle(w);
 		assert_int_equal(g->attach_status, MEMX_S_NODONOR);
+		wguest_attach(g);
+		world_settle(w);
+		assert_int_equal(g->attach_status, MEMX_S_AGAIN);	/* it was told to wait */
+		world_pass(w, RETRY_MS);
 		assert_in_range(sessions_known(), 0, 2);
 	}
 	for (i = 0; i < 2; i++) {
