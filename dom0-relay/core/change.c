@@ -576,6 +576,17 @@ static int in_force_done(struct dop *dop, u32 status, const struct memx_head *he
 	return status != S_LOST && head->len ? -EPROTO : 0;
 }
 
+/* Does something wait that @d has not got, and will be sent? */
+static bool write_follows(const struct extent *x, const struct core_donor *d)
+{
+	const struct list *pos;
+
+	list_for_each(pos, &x->writes)
+		if (!(list_entry(pos, struct greq, in_extent)->done & bit64(d->index)))
+			return true;
+	return false;
+}
+
 /* Donors may need to know which record is in force when nobody can tell them; a store that follows tells it as well. */
 static void tell_in_force(struct extent *x)
 {
@@ -583,14 +594,13 @@ static void tell_in_force(struct extent *x)
 	struct memx_place place = { .flags = memx_put_le32(MEMX_PLACE_IN_FORCE) };
 	u8 i;
 
-	if (!list_empty(&x->writes))
-		return;
 	placement_to_wire(&x->cur, x->index, &place.record);
 	for (i = 0; i < x->cur.n; i++) {
 		const struct replica *r = &x->cur.r[i];
 		struct dop *dop;
 
-		if (!replica_takes_writes(r) || !replica_usable(s, r) || !(r->donor->features & MEMX_FEATURE_RECLAIM))
+		if (!replica_takes_writes(r) || !replica_usable(s, r) || !(r->donor->features & MEMX_FEATURE_RECLAIM) ||
+		    write_follows(x, r->donor))
 			continue;
 		place.session = memx_put_le32(s->sd[r->donor->index].handle);
 		dop = dop_new(r->donor, MEMX_OP_PLACE, DOP_CONTROL, in_force_done);
@@ -616,8 +626,10 @@ static void forget_done(struct extent *x)
 	for (i = 0; i < x->next.n; i++) {
 		struct replica *r = &x->next.r[i];
 
+		if (!r->donor || !replica_takes_writes(r))
+			continue;
 		k = placement_find(&x->cur, r->donor);
-		if (r->donor && replica_takes_writes(r) && !held_before(x, k, r))
+		if (!held_before(x, k, r))
 			joined |= bit64(r->donor->index);
 	}
 	list_for_each(pos, &x->writes) {

@@ -194,6 +194,29 @@ static void retry_extents(struct relay_core *core)
 	}
 }
 
+bool core_lags(const struct relay_core *core)
+{
+	return core->now - core->last_tick > core->cfg.heartbeat_ns + core->cfg.lag_ns;
+}
+
+/*
+ * We were stopped, or the host was: what we did not hear in that time says nothing about anybody. A lag too short to be told of may
+ * already be longer than what a donor has left; it gives everybody another chance, once in a while.
+ */
+static void look_for_lag(struct relay_core *core)
+{
+	u64 gap = core->now - core->last_tick, timeout = core->cfg.donor_timeout_ns;
+
+	if (core_lags(core)) {
+		core->judge_from = core->now;
+		core->count.lags++;
+		core_say(core, CORE_LOG_NOTICE, "lag", "ms=%llu", (unsigned long long)(gap / MS));
+	} else if (gap > core->cfg.heartbeat_ns && gap > timeout / 2 && core->now - core->judge_from > 4 * timeout) {
+		core->judge_from = core->now;
+	}
+	core->last_tick = core->now;
+}
+
 void core_tick(struct relay_core *core, u64 now)
 {
 	struct list *pos;
@@ -201,14 +224,7 @@ void core_tick(struct relay_core *core, u64 now)
 
 	core_enter(core, now);
 	free_dead_links(core);
-	if (core->now - core->last_tick > core->cfg.heartbeat_ns + core->cfg.lag_ns) {
-		/* We were stopped, or the host was: what we did not hear in that time says nothing about anybody. */
-		core->judge_from = core->now;
-		core->count.lags++;
-		core_say(core, CORE_LOG_NOTICE, "lag", "ms=%llu",
-			 (unsigned long long)((core->now - core->last_tick) / MS));
-	}
-	core->last_tick = core->now;
+	look_for_lag(core);
 	core->tick_at = core->now + core->cfg.heartbeat_ns;
 	for (i = 0; i < CORE_MAX_DONORS; i++)
 		if (core->donor[i])

@@ -37,7 +37,7 @@ static void late_ones(struct greq *req)
 		struct dop *dop = list_entry(pos, struct dop, in_req);
 
 		if (dop->sent)
-			donor_latency(dop->donor, req->link->core->now - dop->sent_at);
+			donor_latency(dop->donor, dop->sent_at);
 	}
 }
 
@@ -253,7 +253,7 @@ static int fetch_done(struct dop *dop, u32 status, const struct memx_head *head,
 		fetch_go(req);
 		return 0;
 	}
-	donor_latency(d, d->core->now - dop->sent_at);
+	donor_latency(d, dop->sent_at);
 	whole = status != MEMX_S_OK && status != MEMX_S_PARTIAL;
 	if (head->len >= sizeof(io)) {
 		memcpy(&io, body->data, sizeof(io));

@@ -118,10 +118,13 @@ void donor_tick(struct core_donor *d)
 /* ---- latency --------------------------------------------------------------------------------------------------------------- */
 
 /* Smoothed mean and deviation as in RFC 6298, section 2: gains of 1/8 and 1/4. */
-void donor_latency(struct core_donor *d, u64 ns)
+void donor_latency(struct core_donor *d, u64 sent_at)
 {
-	u64 off = ns > d->lat_ns ? ns - d->lat_ns : d->lat_ns - ns;
+	const struct relay_core *core = d->core;
+	u64 ns = core->now - sent_at, off = ns > d->lat_ns ? ns - d->lat_ns : d->lat_ns - ns;
 
+	if (sent_at < core->judge_from || core_lags(core))
+		return;			/* how long it took us says nothing about the donor */
 	if (!d->lat_ns) {
 		d->lat_ns = ns + 1;
 		d->lat_dev_ns = ns / 2;

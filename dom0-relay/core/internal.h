@@ -196,7 +196,7 @@ bool donor_same_domain(const struct core_donor *a, const struct core_donor *b);
 void donor_destroy(struct core_donor *d);
 enum core_donor_state donor_state(const struct core_donor *d);
 u64 donor_hedge_delay(const struct core_donor *d);
-void donor_latency(struct core_donor *d, u64 ns);
+void donor_latency(struct core_donor *d, u64 sent_at);	/* it answers now */
 
 /* ---- placement (place.c) ------------------------------------------------------------------------------------------------ */
 
@@ -335,6 +335,7 @@ struct sdonor {
 	u32 list_next;		/* LISTING: first extent not heard of yet */
 	u32 fallback;		/* extents reserved before a RESERVE that may be refused */
 	u64 fence_epoch;	/* what the donor told with a refusal */
+	u64 opinion_at;		/* others are not asked before whether its word is true */
 	u32 slots;		/* size that it was told */
 };
 
@@ -511,9 +512,9 @@ struct core_link {
 	u32 map_left;			/* records still to come */
 	u64 attach_tag, detach_tag;
 	u8 attach_lane, detach_lane;
-	char reason[160];
 	bool early;			/* this attach came before the pause was over that a refusal asked for */
 	u64 refused_at;			/* the last attach that was; 0: none */
+	char reason[160];
 };
 
 void link_fail(struct core_link *link, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -613,6 +614,7 @@ struct relay_core {
 void core_enter(struct relay_core *core, u64 now);
 void core_settle(struct relay_core *core);
 void core_want_tick(struct relay_core *core, u64 at);
+bool core_lags(const struct relay_core *core);	/* this loop has not come round for too long */
 u64 core_random(struct relay_core *core);
 void core_say(struct relay_core *core, enum core_log_level level, const char *event, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));

@@ -3,7 +3,7 @@
 
 core-world_SRCS := dom0-relay/tests/world.c dom0-relay/tests/world-guest.c
 
-TESTS_C += relay-core-basic relay-core-guest relay-core-donor relay-core-heal relay-core-lies relay-core-place relay-core-roster relay-core-reclaim relay-core-balance relay-core-sim
+TESTS_C += relay-core-basic relay-core-guest relay-core-donor relay-core-heal relay-core-judge relay-core-lies relay-core-place relay-core-roster relay-core-reclaim relay-core-balance relay-core-sim
 relay-core-basic_SRCS := dom0-relay/tests/core-basic.c $(core-world_SRCS)
 relay-core-basic_LIBS := memx-relay-core memx-server-core
 relay-core-basic_PKGS := libxxhash
@@ -16,6 +16,9 @@ relay-core-donor_PKGS := libxxhash
 relay-core-heal_SRCS := dom0-relay/tests/core-heal.c dom0-relay/tests/donors.c $(core-world_SRCS)
 relay-core-heal_LIBS := memx-relay-core memx-server-core
 relay-core-heal_PKGS := libxxhash
+relay-core-judge_SRCS := dom0-relay/tests/core-judge.c dom0-relay/tests/donors.c $(core-world_SRCS)
+relay-core-judge_LIBS := memx-relay-core memx-server-core
+relay-core-judge_PKGS := libxxhash
 relay-core-lies_SRCS := dom0-relay/tests/core-lies.c dom0-relay/tests/donors.c $(core-world_SRCS)
 relay-core-lies_LIBS := memx-relay-core memx-server-core
 relay-core-lies_PKGS := libxxhash

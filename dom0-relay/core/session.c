@@ -284,7 +284,10 @@ void session_fenced(struct session *s, struct core_donor *d, u32 status)
 		link_fail(s->link, "donor %s says %s: the session is attached elsewhere", d->name, status_word(status));
 		return;
 	}
-	second_opinion(s);
+	if (core->now >= s->sd[d->index].opinion_at) {	/* who connects and says so in a loop keeps nobody busy with it */
+		s->sd[d->index].opinion_at = core->now + OPINION_MS * MS;
+		second_opinion(s);
+	}
 	session_review_all(s);
 }
 

@@ -588,136 +588,6 @@ static void odd_answers_cost_no_copy(void **state)
 	}
 }
 
-/* Not now, for ever: the copy of such a donor is given up like that of one that is away, and the store ends. */
-static void not_now_is_not_for_ever(void **state)
-{
-	u32 i;
-
-	(void)state;
-	for (i = 0; i < 2; i++) {
-		struct wdonor *never;
-		struct wreq *r;
-
-		cluster(3, 2);
-		stored(0, 8);
-		never = holder(0, 0);
-		odd_op = MEMX_OP_STORE;
-		odd_status = i ? MEMX_S_LIMIT : MEMX_S_AGAIN;
-		never->tamper = oddly;
-		r = wguest_store(g, 8, 1);
-		world_pass(w, 300);
-		assert_false(r->done);
-		assert_int_equal(world_counters(w).donor_violations, 0);
-		world_pass(w, 3000);
-		assert_true(r->done && r->status == MEMX_S_OK);
-		assert_true(world_counters(w).donor_violations >= 1);
-		fetched(0, 9);
-		if (!i)
-			world_free(w);
-	}
-}
-
-/* One that has no copy of the extent. */
-static struct wdonor *donor_beside(u32 extent)
-{
-	u32 i;
-
-	for (i = 0; i < w->donors; i++)
-		if (state_at(extent, &w->donor[i]) == MEMX_R_NONE)
-			return &w->donor[i];
-	return NULL;
-}
-
-static const u32 no_more[] = { MEMX_S_NOSPACE, MEMX_S_CORRUPT };
-
-/* One copy does not take a store that the other one has: a third donor takes its place, and the guest notices nothing. */
-static void who_refuses_a_store_is_replaced(void **state)
-{
-	u32 i;
-
-	(void)state;
-	for (i = 0; i < sizeof(no_more) / sizeof(no_more[0]); i++) {
-		struct wdonor *never;
-		struct wreq *r;
-
-		cluster(3, 2);
-		stored(0, 8);
-		never = holder(0, 0);
-		never->tamper = oddly;
-		odd_op = MEMX_OP_STORE;
-		odd_status = no_more[i];
-		r = wguest_store(g, 4, 8);
-		world_pass(w, 500);
-		assert_true(r->done && r->status == MEMX_S_OK);
-		assert_int_not_equal(state_at(0, never), MEMX_R_LIVE);
-		never->tamper = NULL;
-		repaired();
-		assert_int_equal(live_copies(0), 2);
-		wdonor_restart(never);
-		world_pass(w, 500);
-		fetched(0, 12);
-		if (i + 1 < sizeof(no_more) / sizeof(no_more[0]))
-			world_free(w);
-	}
-}
-
-/* With nobody to replace it the write fails: one copy fewer were not what the guest was promised. The copy stays. */
-static void without_a_replacement_a_refused_store_fails(void **state)
-{
-	u32 i;
-
-	(void)state;
-	for (i = 0; i < 3; i++) {
-		struct wreq *r;
-
-		cluster(i < 2 ? 2 : 3, 2);
-		stored(0, 8);
-		odd_op = MEMX_OP_STORE;
-		odd_status = MEMX_S_NOSPACE;
-		holder(0, i & 1)->tamper = oddly;
-		if (i == 2)			/* the third one is full as well */
-			donor_beside(0)->tamper = oddly;
-		r = wguest_store(g, 8, 8);
-		world_pass(w, 500);
-		assert_true(r->done && r->status == MEMX_S_NOSPACE);
-		for (u32 k = 0; k < w->donors; k++)
-			w->donor[k].tamper = NULL;
-		repaired();
-		assert_int_equal(live_copies(0), 2);
-		fetched(0, 8);
-		stored(8, 8);
-		fetched(0, 16);
-		if (i < 2)
-			world_free(w);
-	}
-}
-
-/* A donor that says not now is not blamed for what another one said before. */
-static void not_now_is_said_by_each_for_itself(void **state)
-{
-	struct wreq *r;
-
-	(void)state;
-	cluster(2, 2);
-	stored(0, 8);
-	odd_op = MEMX_OP_STORE;
-	odd_status = MEMX_S_AGAIN;
-	holder(0, 0)->tamper = oddly;
-	holder(0, 1)->hung = true;
-	r = wguest_store(g, 8, 1);
-	world_pass(w, 100);
-	holder(0, 0)->tamper = NULL;
-	world_pass(w, 450);
-	holder(0, 1)->hung = false;
-	holder(0, 1)->tamper = oddly;
-	world_pass(w, 150);
-	holder(0, 1)->tamper = NULL;
-	world_pass(w, 100);
-	assert_true(r->done && r->status == MEMX_S_OK);
-	assert_int_equal(world_counters(w).donor_violations, 0);
-	assert_int_equal(live_copies(0), 2);
-}
-
 /* The same for a PLACE that only raises the generation of the last live copy. */
 static void odd_answers_to_place_cost_no_copy(void **state)
 {
@@ -787,9 +657,7 @@ int main(void)
 		rule(one_after_the_other), rule(repair_respects_versions), rule(all_copies_lost),
 		rule(a_bad_copy_is_not_believed), rule(the_only_copy_is_bad), rule(an_old_page_is_not_believed),
 		rule(broken_answers_end_the_connection), rule(a_double_answer_is_a_violation), rule(odd_answers_cost_no_copy),
-		rule(odd_answers_to_place_cost_no_copy), rule(odd_answers_to_a_fetch), rule(not_now_is_not_for_ever),
-		rule(not_now_is_said_by_each_for_itself), rule(who_refuses_a_store_is_replaced),
-		rule(without_a_replacement_a_refused_store_fails),
+		rule(odd_answers_to_place_cost_no_copy), rule(odd_answers_to_a_fetch),
 	};
 
 	return cmocka_run_group_tests_name("relay core: donors that fail and lie", tests, NULL, NULL);

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * core-judge.c - what is made of donors that are late, that refuse, or that say not now; and what of their word alone.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "donors.h"
+
+/* ---- refusals ---------------------------------------------------------------------------------------------------------------- */
+
+static u16 odd_op;
+static u32 odd_status;
+
+/* The whole request is refused with a status that no donor has a reason to give. */
+static bool oddly(struct wdonor *d, struct frame *f)
+{
+	(void)d;
+	if ((memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) != odd_op)
+		return true;
+	f->hdr.status = memx_put_le32(odd_status);
+	f->len = 0;
+	f->hdr.len = 0;
+	return true;
+}
+
+/* Not now, for ever: the copy of such a donor is given up like that of one that is away, and the store ends. */
+static void not_now_is_not_for_ever(void **state)
+{
+	u32 i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		struct wdonor *never;
+		struct wreq *r;
+
+		cluster(3, 2);
+		stored(0, 8);
+		never = holder(0, 0);
+		odd_op = MEMX_OP_STORE;
+		odd_status = i ? MEMX_S_LIMIT : MEMX_S_AGAIN;
+		never->tamper = oddly;
+		r = wguest_store(g, 8, 1);
+		world_pass(w, 300);
+		assert_false(r->done);
+		assert_int_equal(world_counters(w).donor_violations, 0);
+		world_pass(w, 3000);
+		assert_true(r->done && r->status == MEMX_S_OK);
+		assert_true(world_counters(w).donor_violations >= 1);
+		fetched(0, 9);
+		if (!i)
+			world_free(w);
+	}
+}
+
+/* One that has no copy of the extent. */
+static struct wdonor *donor_beside(u32 extent)
+{
+	u32 i;
+
+	for (i = 0; i < w->donors; i++)
+		if (state_at(extent, &w->donor[i]) == MEMX_R_NONE)
+			return &w->donor[i];
+	return NULL;
+}
+
+static const u32 no_more[] = { MEMX_S_NOSPACE, MEMX_S_CORRUPT };
+
+/* One copy does not take a store that the other one has: a third donor takes its place, and the guest notices nothing. */
+static void who_refuses_a_store_is_replaced(void **state)
+{
+	u32 i;
+
+	(void)state;
+	for (i = 0; i < sizeof(no_more) / sizeof(no_more[0]); i++) {
+		struct wdonor *never;
+		struct wreq *r;
+
+		cluster(3, 2);
+		stored(0, 8);
+		never = holder(0, 0);
+		never->tamper = oddly;
+		odd_op = MEMX_OP_STORE;
+		odd_status = no_more[i];
+		r = wguest_store(g, 4, 8);
+		world_pass(w, 500);
+		assert_true(r->done && r->status == MEMX_S_OK);
+		assert_int_not_equal(state_at(0, never), MEMX_R_LIVE);
+		never->tamper = NULL;
+		repaired();
+		assert_int_equal(live_copies(0), 2);
+		wdonor_restart(never);
+		world_pass(w, 500);
+		fetched(0, 12);
+		if (i + 1 < sizeof(no_more) / sizeof(no_more[0]))
+			world_free(w);
+	}
+}
+
+/* With nobody to replace it the write fails: one copy fewer were not what the guest was promised. The copy stays. */
+static void without_a_replacement_a_refused_store_fails(void **state)
+{
+	u32 i;
+
+	(void)state;
+	for (i = 0; i < 3; i++) {
+		struct wreq *r;
+
+		cluster(i < 2 ? 2 : 3, 2);
+		stored(0, 8);
+		odd_op = MEMX_OP_STORE;
+		odd_status = MEMX_S_NOSPACE;
+		holder(0, i & 1)->tamper = oddly;
+		if (i == 2)			/* the third one is full as well */
+			donor_beside(0)->tamper = oddly;
+		r = wguest_store(g, 8, 8);
+		world_pass(w, 500);
+		assert_true(r->done && r->status == MEMX_S_NOSPACE);
+		for (u32 k = 0; k < w->donors; k++)
+			w->donor[k].tamper = NULL;
+		repaired();
+		assert_int_equal(live_copies(0), 2);
+		fetched(0, 8);
+		stored(8, 8);
+		fetched(0, 16);
+		if (i < 2)
+			world_free(w);
+	}
+}
+
+/* A donor that says not now is not blamed for what another one said before. */
+static void not_now_is_said_by_each_for_itself(void **state)
+{
+	struct wreq *r;
+
+	(void)state;
+	cluster(2, 2);
+	stored(0, 8);
+	odd_op = MEMX_OP_STORE;
+	odd_status = MEMX_S_AGAIN;
+	holder(0, 0)->tamper = oddly;
+	holder(0, 1)->hung = true;
+	r = wguest_store(g, 8, 1);
+	world_pass(w, 100);
+	holder(0, 0)->tamper = NULL;
+	world_pass(w, 450);
+	holder(0, 1)->hung = false;
+	holder(0, 1)->tamper = oddly;
+	world_pass(w, 150);
+	holder(0, 1)->tamper = NULL;
+	world_pass(w, 100);
+	assert_true(r->done && r->status == MEMX_S_OK);
+	assert_int_equal(world_counters(w).donor_violations, 0);
+	assert_int_equal(live_copies(0), 2);
+}
+
+/* ---- time ------------------------------------------------------------------------------------------------------------------- */
+
+/* A lag too short to be told of may be longer than what a donor has left. */
+static void a_short_lag_gives_another_chance(void **state)
+{
+	struct wreq *f;
+
+	(void)state;
+	cluster(2, 1);
+	stored(0, 4);
+	world_pass(w, 5000);
+	core_tick(w->core, w->now);
+	f = wguest_fetch(g, 0, 4);
+	wguest_deliver_one(g, 1);
+	w->now += 620 * MS;
+	core_tick(w->core, w->now);
+	assert_int_equal(world_counters(w).lags, 0);
+	assert_int_equal(world_counters(w).donor_losses, 0);
+	world_settle(w);
+	assert_true(f->done && f->status == MEMX_S_OK);
+	/* Not for ever: one that is silent is dropped all the same. */
+	holder(0, 0)->hung = true;
+	assert_non_null(wguest_fetch(g, 0, 4));
+	wguest_deliver_one(g, 1);
+	for (u32 i = 0; i < 5; i++) {
+		w->now += 500 * MS;
+		core_tick(w->core, w->now);
+	}
+	assert_true(world_counters(w).donor_losses >= 1);
+}
+
+/* What our own lag adds to an answer is not the donor's. */
+static void a_lag_makes_no_donor_slow(void **state)
+{
+	struct wreq *f;
+	u64 before;
+
+	(void)state;
+	cluster(2, 1);
+	stored(0, 4);
+	fetched(0, 4);
+	before = holder(0, 0)->cd->lat_ns;
+	f = wguest_fetch(g, 0, 4);
+	wguest_deliver_one(g, 1);
+	w->now += 20000 * MS;		/* stopped; what arrived meanwhile is read before anything else */
+	world_settle(w);
+	assert_true(f->done && f->status == MEMX_S_OK);
+	assert_true(holder(0, 0)->cd->lat_ns <= before);
+	f = wguest_fetch(g, 0, 4);
+	wguest_deliver_one(g, 1);
+	w->now += 20000 * MS;
+	core_tick(w->core, w->now);
+	world_settle(w);
+	assert_true(f->done && f->status == MEMX_S_OK);
+	assert_true(holder(0, 0)->cd->lat_ns <= before);
+}
+
+/* ---- words ------------------------------------------------------------------------------------------------------------------ */
+
+static u32 placed_times, fenced_times;
+
+static bool counts(struct wdonor *d, struct frame *f)
+{
+	u16 op = memx_le16(f->hdr.op) & (u16)~MEMX_OP_REPLY;
+
+	(void)d;
+	placed_times += op == MEMX_OP_PLACE;
+	fenced_times += op == MEMX_OP_FENCE;
+	return true;
+}
+
+/* A donor that has all that waits hears from no store that the record took effect: it is told. */
+static void who_has_it_all_is_told_of_the_record(void **state)
+{
+	(void)state;
+	w = world_new(3, 3, 32, no_repair);
+	g = wguest_new(w, 256, 2);
+	assert_true(wguest_start(g));
+	stored(0, 8);
+	holder(0, 1)->hung = true;
+	assert_non_null(wguest_store(g, 8, 4));
+	world_pass(w, 100);
+	placed_times = 0;
+	holder(0, 0)->tamper = counts;
+	world_pass(w, 2000);
+	assert_int_equal(state_at(0, holder(0, 1)), MEMX_R_STALE);
+	assert_int_equal(g->busy, 0);
+	assert_int_equal(placed_times, 2);	/* proposed, and in force */
+}
+
+static bool says_fenced(struct wdonor *d, struct frame *f)
+{
+	(void)d;
+	if ((memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) == MEMX_OP_FENCE)
+		f->hdr.status = memx_put_le32(MEMX_S_FENCED);
+	return true;
+}
+
+/* One that connects in a loop to say so again does not have all others asked each time. */
+static void a_lonely_word_is_checked_now_and_then(void **state)
+{
+	struct wdonor *liar, *honest;
+	u32 i;
+
+	(void)state;
+	cluster(3, 2);
+	stored(0, 8);
+	liar = holder(0, 0);
+	honest = holder(0, 1);
+	liar->tamper = says_fenced;
+	honest->tamper = counts;
+	fenced_times = 0;
+	for (i = 0; i < 20; i++) {
+		wdonor_drop(liar);
+		wdonor_up(liar);
+		world_pass(w, 50);
+	}
+	assert_in_range(fenced_times, 1, 2);
+	assert_true(g->alive);
+	fetched(0, 8);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		rule(not_now_is_not_for_ever), rule(not_now_is_said_by_each_for_itself), rule(who_refuses_a_store_is_replaced),
+		rule(without_a_replacement_a_refused_store_fails), rule(a_short_lag_gives_another_chance),
+		rule(a_lag_makes_no_donor_slow), rule(who_has_it_all_is_told_of_the_record),
+		rule(a_lonely_word_is_checked_now_and_then),
+	};
+
+	return cmocka_run_group_tests_name("relay core: donors that are late or refuse", tests, NULL, NULL);
+}
