@@ -376,20 +376,37 @@ static void connect_guest(struct xen_edge *e, struct domain *d, const struct con
 	memx_mail_post(e->worker->loop, &l->mail);
 }
 
+/* Is there an offer, and which? */
+static bool read_offer(struct xen_edge *e, const struct domain *d, u64 *offer)
+{
+	char *value = read_memx(e, d, "state");
+	bool offered = value && !strcmp(value, "offered");
+
+	free(value);
+	return offered && read_nonce(e, d, offer);
+}
+
+/* What was read of an offer is no good. If it is not there any more, the guest took it away meanwhile, as it may. */
+static void refuse_if_offered(struct xen_edge *e, struct domain *d, u64 offer, const char *reason)
+{
+	u64 now;
+
+	if (read_offer(e, d, &now) && now == offer)
+		refuse(e, d, offer, reason);
+	else
+		d->pace.poked = true;
+}
+
 /* Looks at what domain @d offers. */
 static void look(struct xen_edge *e, struct domain *d)
 {
 	const struct conf_guest *allowed;
 	unsigned int lanes;
 	char *value;
-	bool offered;
 	u64 offer;
 
 	pace_looked(&d->pace, memx_now());
-	value = read_memx(e, d, "state");
-	offered = value && !strcmp(value, "offered");
-	free(value);
-	if (!offered || d->linked || atomic_load(&e->draining) || !read_nonce(e, d, &offer) || offer == d->offer)
+	if (d->linked || atomic_load(&e->draining) || !read_offer(e, d, &offer) || offer == d->offer)
 		return;
 	if (!read_identity(e, d, d->name, d->uuid)) {
 		memx_log_limited(MEMX_LOG_WARNING, "guest-unknown", "domid=%u reason=\"no UUID in XenStore\"", d->domid);
@@ -397,18 +414,18 @@ static void look(struct xen_edge *e, struct domain *d)
 	}
 	allowed = relay_conf_guest(e->conf, d->name, d->uuid);
 	if (!allowed) {
-		refuse(e, d, offer, "not allowed by the relay's configuration on Dom0");
+		refuse_if_offered(e, d, offer, "not allowed by the relay's configuration on Dom0");
 		return;
 	}
 	value = read_memx(e, d, "version");
 	if (!value || strcmp(value, "1")) {
 		free(value);
-		refuse(e, d, offer, "an offer of a version that this relay does not know");
+		refuse_if_offered(e, d, offer, "an offer of a version that this relay does not know");
 		return;
 	}
 	free(value);
 	if (!read_lanes(e, d, &lanes)) {
-		refuse(e, d, offer, "an offer without a good number of lanes");
+		refuse_if_offered(e, d, offer, "an offer without a good number of lanes");
 		return;
 	}
 	clear_refusal(e, d);

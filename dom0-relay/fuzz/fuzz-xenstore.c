@@ -15,7 +15,7 @@
 
 #include <fuzz/fuzz.h>
 
-enum { DOMAINS = 4, NODES = 7, VALUE = 300 };
+enum { DOMAINS = 4, NODES = 7, OFFER_NODES = 4, VALUE = 300 };
 
 static const char *const names[NODES] = { "data/memx/state", "data/memx/offer", "data/memx/lanes", "data/memx/version", "vm", "name",
 					  "data/memx/refused" };
@@ -29,6 +29,7 @@ static struct {
 
 static struct fuzz_in in;
 static u32 mapped;
+static u32 vanish;		/* reads until all guests take their offers away; 0: they do not */
 static char **event;
 static struct xen_link *given[64];
 
@@ -53,6 +54,9 @@ void *xs_read(struct xs_handle *h, xs_transaction_t t, const char *path, unsigne
 	char *copy;
 
 	(void)h, (void)t;
+	if (vanish && !--vanish)
+		for (dom = 0; dom < DOMAINS; dom++)
+			memset(doms[dom].has, 0, OFFER_NODES * sizeof(doms[dom].has[0]));
 	if (!find(path, &dom, &node) || !doms[dom].has[node])
 		return NULL;
 	*len = (unsigned int)strlen(doms[dom].value[node]);
@@ -69,6 +73,7 @@ bool xs_write(struct xs_handle *h, xs_transaction_t t, const char *path, const v
 	fuzz_must(strstr(path, "/data/memx/refused") && len && !memchr(data, '\n', len), "written to %s", path);
 	if (!find(path, &dom, &node))
 		return false;
+	fuzz_must(doms[dom].has[0], "domain %u is refused an offer that it has taken away", dom);
 	snprintf(doms[dom].value[node], VALUE, "%.*s", (int)len, (const char *)data);
 	doms[dom].has[node] = true;
 	return true;
@@ -282,8 +287,10 @@ static void step(struct xen_edge *e)
 		take_watches(e);
 		break;
 	case 4:
+		vanish = what >> 3;		/* so many reads later guests take their offers away */
 		for (d = e->domains; d; d = d->next)
 			look(e, d);
+		vanish = 0;
 		break;
 	case 5:
 		i = 1 + fuzz_pick(&in, DOMAINS - 1);
