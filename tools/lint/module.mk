@@ -7,3 +7,7 @@ lint_CMD := tools/lint/memx-lint gcc clang sparse checkpatch clang-tidy cppcheck
 lint_VARIANTS := opt
 lint_TIMEOUT := 2400
 lint_COST := 400
+
+TESTS_SCRIPT += lint-looks
+lint-looks_CMD := tools/lint/tests/looks.py
+lint-looks_VARIANTS := opt
