@@ -7,12 +7,10 @@
  */
 #include <errno.h>
 #include <getopt.h>
-#include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
 #include "edge/edge.h"
@@ -164,16 +162,6 @@ static void on_signal(void *arg, int sig)
 
 /* ---- start and end ---- */
 
-/* The folder that holds @path, made if its parent is there. */
-static void make_folder(const char *path)
-{
-	char *copy = strdup(path);
-
-	if (copy && mkdir(dirname(copy), 0755) < 0 && errno != EEXIST)
-		memx_debug("mkdir-failed", "path=%s reason=%s", memx_quoted(path), memx_quoted(strerror(errno)));
-	free(copy);
-}
-
 /* The relay must not wait for its own pages while a guest waits for the relay. */
 static void lock_memory(void)
 {
@@ -204,8 +192,8 @@ static int start(struct relay *r)
 	char why[160];
 	int ret;
 
-	make_folder(r->conf->id_file);
-	make_folder(r->conf->control);
+	memx_make_folder(r->conf->id_file, 1);
+	memx_make_folder(r->conf->control, 1);
 	ret = memx_id_file(r->conf->id_file, r->id);
 	if (ret) {
 		memx_err("start-failed", "what=id_file path=%s reason=%s", memx_quoted(r->conf->id_file), memx_quoted(strerror(-ret)));

@@ -174,7 +174,7 @@ static const struct memx_ctl_cmd commands[] = {
 
 int control_start(struct server *server)
 {
-	server->ctl = memx_ctl_new(server->loop, server->settings.control, commands, server);
+	server->ctl = home_ctl(server, commands);
 	return server->ctl ? 0 : -errno;
 }
 

@@ -215,7 +215,7 @@ static int start_core(struct server *server)
 		.max_handles = 4096,
 	};
 	const struct srv_ops ops = { .event = on_event, .send = peer_send };
-	int ret = memx_id_file(server->settings.id_file, server->id);
+	int ret = home_id(server);
 
 	if (ret) {
 		memx_err("id-file-failed", "file=%s reason=\"%s\" hint=\"%s\"", memx_quoted(server->settings.id_file), strerror(-ret),

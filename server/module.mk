@@ -6,7 +6,7 @@ memx-server-core_SRCS := $(addprefix server/core/,core.c session.c extent.c io.c
 memx-server-core_PKGS := libxxhash
 
 PROGRAMS += memx-server
-memx-server_SRCS := $(addprefix server/,main.c settings.c peer.c control.c pressure.c reclaim.c holder.c memfd_store.c)
+memx-server_SRCS := $(addprefix server/,main.c settings.c home.c peer.c control.c pressure.c reclaim.c holder.c memfd_store.c)
 memx-server_LIBS := memx-server-core memx-user
 memx-server_PKGS := libxxhash inih jansson libsystemd
 

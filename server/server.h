@@ -5,6 +5,7 @@
  *   main.c         options, start, signals, service manager, end
  *   settings.c     the configuration file and the command line
  *   peer.c         connections: bytes in, frames to the core, replies out
+ *   home.c         where its id and its control socket are
  *   control.c      the control socket
  *   pressure.c     the limit, and the host's need for its memory
  *   reclaim.c      getting back what is used beyond it
@@ -27,11 +28,13 @@
 #include "user/net.h"
 
 struct memx_ctl;
+struct memx_ctl_cmd;
 
 struct settings {
 	struct memx_addr listen;
 	u64 memory;			/* bytes, slot data included */
-	char *domain, *id_file, *control;
+	char *domain;
+	char *id_file, *control;	/* NULL: not given, the usual places (home.c), which fill them in */
 	u64 session_quota;		/* bytes; 0: none */
 	int lock, huge;			/* enum srv_want */
 	u64 pressure;			/* ns of stalls per second that are a sign of want; 0: not watched */
@@ -119,6 +122,11 @@ enum settings_verdict settings_from_args(struct settings *s, const char **config
 /* Reads the file again, for SIGHUP. 0 or -1 with the line to log in @err. */
 int settings_reload(struct settings *s, const char *path, char *err, size_t size);
 void settings_free(struct settings *s);
+
+/* ---- home.c ----------------------------------------------------------------------------------------------------------- */
+
+int home_id(struct server *server);		/* 0 or -errno: nothing that another place would help */
+struct memx_ctl *home_ctl(struct server *server, const struct memx_ctl_cmd *commands);	/* NULL: errno */
 
 /* ---- peer.c ----------------------------------------------------------------------------------------------------------- */
 

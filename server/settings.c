@@ -57,8 +57,6 @@ static void defaults(struct settings *s)
 	};
 	gethostname(host, sizeof(host) - 1);
 	s->domain = strdup(*host ? host : "default");
-	s->id_file = strdup("/var/lib/memx-server/server.id");
-	s->control = strdup("/run/memx-server/server.sock");
 }
 
 void settings_free(struct settings *s)
@@ -135,8 +133,9 @@ static void help(void)
 	       "  -m, --memory SIZE         memory to give, bookkeeping included: 512M, 4G\n"
 	       "  -l, --listen ADDR:PORT    where relays connect; *:PORT for all addresses\n"
 	       "  -d, --domain LABEL        failure domain: copies are kept in different ones (default: the host's name)\n"
-	       "  -i, --id-file FILE        where this donor keeps its id (default: /var/lib/memx-server/server.id)\n"
-	       "  -C, --control FILE        control socket (default: /run/memx-server/server.sock)\n"
+	       "  -i, --id-file FILE        where this donor keeps its id (default: /var/lib/memx-server/server.id;\n"
+	       "                            who may not write there: below $XDG_STATE_HOME or ~/.local/state)\n"
+	       "  -C, --control FILE        control socket (default: /run/memx-server/server.sock, or below $XDG_RUNTIME_DIR)\n"
 	       "  -q, --session-quota SIZE  most that one guest may reserve here (default: no bound)\n"
 	       "  -L, --lock yes|no|try     lock the memory, so that it is never swapped itself (default: try)\n"
 	       "  -H, --huge yes|no|try     use the huge page pool where it suffices (default: try)\n"

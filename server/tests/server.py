@@ -3,6 +3,7 @@
 """The real memx-server over sockets: service, hostile and slow peers, settings, signals, many sessions. Prints TAP."""
 
 import ctypes
+import json
 import os
 import random
 import re
@@ -23,6 +24,14 @@ PAGE = wire.PAGE_SIZE
 TESTS = []
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_CAPBSET_DROP, CAP_IPC_LOCK = 24, 14         # linux/prctl.h, linux/capability.h
+
+
+CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000        # linux/sched.h
+MS_RDONLY, MS_REC, MS_PRIVATE = 1, 1 << 14, 1 << 18     # linux/mount.h
+
+
+class Skip(Exception):
+    """This machine cannot show it."""
 
 
 def test(function):
@@ -601,6 +610,86 @@ def a_spoilt_id_file_is_said_and_kept(_):
         assert file.read() == "not an id\n"
 
 
+def fresh_machine(flags):
+    """In the child: /var/lib and /run, mounted with @flags, and /mnt are empty."""
+    uid, gid = os.geteuid(), os.getegid()
+    if LIBC.unshare(CLONE_NEWNS):
+        if LIBC.unshare(CLONE_NEWUSER | CLONE_NEWNS):
+            raise OSError(ctypes.get_errno(), "no namespaces")
+        for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+                file.write(text)
+    if LIBC.mount(None, b"/", None, MS_REC | MS_PRIVATE, None):
+        raise OSError(ctypes.get_errno(), "mounts cannot be made private")
+    for place, how in ((b"/var/lib", flags), (b"/run", flags), (b"/mnt", 0)):
+        if LIBC.mount(b"tmpfs", place, b"tmpfs", how, None):
+            raise OSError(ctypes.get_errno(), f"{place} cannot be covered")
+
+
+class Bare:
+    """memx-server as the manual's first line starts it, on a machine where it never ran."""
+
+    def __init__(self, flags, **env):
+        try:
+            subprocess.run(["true"], preexec_fn=lambda: fresh_machine(flags), check=True)
+        except subprocess.SubprocessError:
+            raise Skip("neither root nor user namespaces here") from None
+        env = {**{k: v for k, v in os.environ.items() if not k.startswith("XDG_") and k != "HOME"}, **env}
+        fd = os.open(wire.program(), os.O_RDONLY)       # it may lie below what is covered
+        self.proc = subprocess.Popen(["memx-server", "--memory", "8M", "--listen", "127.0.0.1:0"], executable=f"/proc/self/fd/{fd}",
+                                     stderr=subprocess.PIPE, text=True, env=env, pass_fds=[fd], preexec_fn=lambda: fresh_machine(flags))
+        os.close(fd)
+        self.log = ""
+        while " started " not in self.log:
+            line = self.proc.stderr.readline()
+            print(f"# server: {line}", end="", file=sys.stderr, flush=True)
+            assert line, f"ended with {self.proc.wait()}"
+            self.log += line
+        self.id = re.search(r" id=([0-9a-f]{32})", self.log).group(1)
+
+    def kept_id(self, path):
+        with open(f"/proc/{self.proc.pid}/root{path}", encoding="ascii") as file:
+            return file.read().strip()
+
+    def controlled_at(self, path):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(20)
+            sock.connect(f"/proc/{self.proc.pid}/root{path}")
+            sock.sendall(b'{"cmd":"status"}\n')
+            return json.loads(sock.makefile().readline())["data"]["id"] == self.id
+
+    def stop(self):
+        self.proc.terminate()
+        self.proc.stderr.close()
+        return self.proc.wait(30)
+
+
+@test
+def it_makes_its_folders_by_itself(_):
+    own = Bare(0)
+    assert own.kept_id("/var/lib/memx-server/server.id") == own.id and "id-not-kept" not in own.log, own.log
+    assert own.controlled_at("/run/memx-server/server.sock")
+    assert own.stop() == 0
+
+
+@test
+def where_it_may_not_write_it_uses_the_places_of_its_user(_):
+    own = Bare(MS_RDONLY, XDG_STATE_HOME="/mnt/state", XDG_RUNTIME_DIR="/mnt")
+    assert own.kept_id("/mnt/state/memx-server/server.id") == own.id, own.log
+    assert own.controlled_at("/mnt/memx-server/server.sock")
+    assert own.stop() == 0
+    own = Bare(MS_RDONLY, HOME="/mnt")
+    assert own.kept_id("/mnt/.local/state/memx-server/server.id") == own.id, own.log
+    assert "control-failed" in own.log and own.stop() == 0, own.log
+
+
+@test
+def with_nowhere_to_write_it_serves_with_an_id_of_the_moment(_):
+    first, second = Bare(MS_RDONLY), Bare(MS_RDONLY)
+    assert "id-not-kept" in first.log and "--id-file" in first.log and first.id != second.id, first.log
+    assert first.stop() == 0 and second.stop() == 0
+
+
 @test
 def the_service_manager_is_kept_informed(_):
     path = scratch("notify")
@@ -712,6 +801,8 @@ def main():
             function(server)
             sweep(server)
             print(f"ok {number} - {name}", flush=True)
+        except Skip as reason:
+            print(f"ok {number} - {name} # SKIP {reason}", flush=True)
         except Exception:  # pylint: disable=broad-except
             traceback.print_exc()
             sweep(server)

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -228,6 +229,20 @@ const char *memx_format_size(char *text, size_t size, uint64_t bytes)
 	}
 	snprintf(text, size, value < 10 && value != (double)(uint64_t)value ? "%.1f %s" : "%.0f %s", value, units[i]);
 	return text;
+}
+
+void memx_make_folder(const char *path, unsigned int levels)
+{
+	char *copy = strdup(path), *folder;
+
+	if (!copy)
+		return;
+	folder = dirname(copy);
+	if (levels && mkdir(folder, 0755) < 0 && errno == ENOENT && levels > 1) {
+		memx_make_folder(folder, levels - 1);
+		mkdir(folder, 0755);
+	}
+	free(copy);
 }
 
 static int id_read(const char *path, uint8_t id[16])

@@ -2,7 +2,7 @@
 /*
  * text.h - numbers, sizes, times, UUIDs and ids as text and back, the clock, random bytes, ids kept in a file.
  *
- * Pure but for memx_now(), memx_random() and memx_id_file(). Parsers take the whole string or nothing: 0, or -EINVAL
+ * Pure but for memx_now(), memx_random(), memx_make_folder() and memx_id_file(). Parsers take the whole string or nothing: 0, or -EINVAL
  * (not understood) or -ERANGE.
  */
 #ifndef MEMX_USER_TEXT_H
@@ -39,6 +39,12 @@ int memx_parse_hex(const char *text, void *bytes, size_t len);
 
 /* Bytes for a person: "512 MiB", "1.5 GiB". */
 const char *memx_format_size(char *text, size_t size, uint64_t bytes);
+
+/*
+ * Makes the folder that the file @path is to lie in, and of those above it so many that the missing ones are at most @levels
+ * (1: only the folder itself). Whether it could is seen when the file is made.
+ */
+void memx_make_folder(const char *path, unsigned int levels);
 
 /*
  * Reads the 16-byte id that lives in the file @path as 32 hexadecimal digits and a newline; where there is no such file,

@@ -54,7 +54,7 @@ static void usage(FILE *to)
 		"Options\n"
 		"  -s, --socket PATH  control socket; without it %s,\n"
 		"                     or %s where there is no relay,\n"
-		"                     and for limit and peers\n"
+		"                     and for limit and peers; a user's own server: below $XDG_RUNTIME_DIR\n"
 		"  -j, --json         print the answer as JSON: sizes in pages of 4 KiB or bytes, times in ns\n"
 		"      --wait         repair, drain, limit: return when nothing is left to do\n"
 		"      --force        session free: also while it is attached\n"
@@ -237,11 +237,25 @@ static void print_people(const char *command, json_t *data)
 
 /* ---- the command ---- */
 
+/* Where a server listens: a user's own, where there is no other. */
+static const char *server_socket(void)
+{
+	static char own[108];		/* what fits a socket's address */
+	const char *base = getenv("XDG_RUNTIME_DIR");
+
+	if (!base || *base != '/' || !access(sockets[1], F_OK) ||
+	    (size_t)snprintf(own, sizeof(own), "%s/memx-server/server.sock", base) >= sizeof(own) || access(own, F_OK) < 0)
+		return sockets[1];
+	return own;
+}
+
 static const char *default_socket(const char *command)
 {
+	const char *server = server_socket();
+
 	if (!strcmp(command, "limit") || !strcmp(command, "peers"))
-		return sockets[1];
-	return access(sockets[0], F_OK) < 0 && !access(sockets[1], F_OK) ? sockets[1] : sockets[0];
+		return server;
+	return access(sockets[0], F_OK) < 0 && !access(server, F_OK) ? server : sockets[0];
 }
 
 static int mistake(const char *what, const char *why)
