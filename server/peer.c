@@ -6,6 +6,9 @@
  * pages where they lie in the store. They are sent, or what the socket does not take is copied, before the core may change
  * pages again: before the next operation that stores or frees in the same batch, and before the loop turns to anybody else.
  *
+ * A turn ends after so many bytes, or after so much work that few bytes asked for (srv_work()); what of the batch is left then
+ * goes on in the next round of the loop, behind everybody else.
+ *
  * A peer that takes its replies more slowly than it asks is not read from while more than OUT_HIGH bytes wait for it; one
  * that takes nothing for STALL_NS is cut off, as is one that does not introduce itself. What one peer can make the process
  * hold is therefore bounded: IN_SIZE and twice OUT_HIGH.
@@ -22,6 +25,7 @@ enum {
 	IN_SIZE		= 512 << 10,	/* at least one frame, better several of the longest */
 	OUT_HIGH	= 1 << 20,
 	TURN_BYTES	= 2 << 20,	/* read from one peer before the others get their turn */
+	TURN_WORK	= 8 << 20,	/* done for one peer, likewise: some milliseconds */
 	OUT_BUF		= 256 << 10,	/* headers and small bodies of one batch */
 	OUT_IOVS	= 1024,		/* the kernel's own limit */
 };
@@ -47,6 +51,9 @@ struct peer {
 
 	u8 *wait;			/* replies that the socket did not take yet */
 	size_t wait_size, wait_at, wait_len;
+	struct memx_timer again;	/* set: frames are left from the last turn */
+	u64 work;			/* srv_work() when the turn began */
+
 	bool last_words;		/* close once everything is sent */
 	bool eof;
 };
@@ -63,6 +70,7 @@ static void peer_close(struct peer *peer)
 	int fd = peer->watch.fd;
 
 	memx_watch_del(&peer->watch);
+	memx_timer_cancel(&peer->again);
 	close(fd);
 	srv_conn_close(peer->conn);
 	*peer->link = peer->next;
@@ -158,6 +166,8 @@ static int flush(struct peer *peer)
 	return err;
 }
 
+static void peer_ready(struct memx_watch *watch, uint32_t events);
+
 static bool choked(const struct peer *peer)
 {
 	return peer->wait_len - peer->wait_at > OUT_HIGH;
@@ -175,7 +185,13 @@ static void realign(struct peer *peer)
 	peer->in_at = 0;
 }
 
-/* Handles the whole frames in the buffer. 0, or -errno: the connection is to be closed. */
+static void again_due(struct memx_timer *timer, u64 now)
+{
+	(void)now;
+	peer_ready(&((struct peer *)((u8 *)timer - offsetof(struct peer, again)))->watch, 0);
+}
+
+/* Handles the whole frames in the buffer, as far as the turn goes. 0, or -errno: the connection is to be closed. */
 static int handle_frames(struct peer *peer)
 {
 	struct server *server = peer->server;
@@ -201,6 +217,8 @@ static int handle_frames(struct peer *peer)
 		}
 		if (choked(peer))
 			return 0;
+		if (srv_work(server->core) - peer->work >= TURN_WORK)
+			return memx_timer_set(server->loop, &peer->again, memx_loop_now(server->loop), again_due);
 		ret = srv_frame(peer->conn, &head, peer->in + peer->in_at + MEMX_HDR_LEN, out,
 				memx_loop_now(server->loop));
 		if (ret < 0)
@@ -220,8 +238,11 @@ static int read_turn(struct peer *peer)
 	ssize_t got;
 	int ret;
 
-	ret = handle_frames(peer);		/* those that were left when the peer was choked */
-	while (!ret && !peer->eof && !choked(peer) && !peer->last_words && turn < TURN_BYTES) {
+	memx_timer_cancel(&peer->again);
+	peer->work = srv_work(peer->server->core);
+	ret = handle_frames(peer);		/* those that were left when the peer was choked, or by the last turn */
+	while (!ret && !peer->eof && !choked(peer) && !peer->last_words && !memx_timer_pending(&peer->again) &&
+	       turn < TURN_BYTES) {
 		if (peer->in_at) {
 			memmove(peer->in, peer->in + peer->in_at, peer->in_len - peer->in_at);
 			peer->in_len -= peer->in_at;
@@ -297,7 +318,7 @@ static void peer_ready(struct memx_watch *watch, uint32_t events)
 		server->out.refs = false;
 	}
 	server_scrub_later(server);
-	if (err || ((peer->last_words || peer->eof) && peer->wait_at == peer->wait_len)) {
+	if (err || (((peer->last_words || peer->eof) && peer->wait_at == peer->wait_len) && !memx_timer_pending(&peer->again))) {
 		log_end(peer, err);
 		peer_close(peer);
 		if (server->leaving && !server->peers)

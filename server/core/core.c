@@ -70,6 +70,11 @@ static u64 less(u64 from, u64 by)
 	return from > by ? from - by : 0;
 }
 
+u64 srv_work(const struct srv *srv)
+{
+	return srv->work;
+}
+
 void srv_totals(const struct srv *srv, struct srv_totals *totals)
 {
 	*totals = (struct srv_totals) {

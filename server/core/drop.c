@@ -116,6 +116,7 @@ static u32 holds(const struct srv_session *s, const struct srv_extent *e, const 
 
 		if (!(meta->held >> (at & (SRV_CHUNK_PAGES - 1)) & 1) || memx_le32(t->flags) & MEMX_T_SEALED)
 			continue;
+		s->srv->work += MEMX_PAGE_SIZE;
 		if (memx_check(s->check_seed, (e->index << s->order) + at, memx_le64(t->version), srv_page(srv, e, at)) !=
 		    memx_le64(t->check))
 			return MEMX_S_CORRUPT;
@@ -205,25 +206,21 @@ static struct srv_extent *candidate(const struct srv_session *s, u8 state, bool 
 				    void *ctx, struct srv_drop_why *why, const struct memx_replica **holder,
 				    const struct memx_peer **at)
 {
-	u32 i, j;
+	struct srv_extent *e;
 
-	for (i = 0; i < s->leaves; i++) {
-		for (j = 0; s->leaf[i] && j < SRV_LEAF; j++) {
-			struct srv_extent *e = s->leaf[i]->extent[j];
-
-			if (!e || e->state != state)
-				continue;
-			if (e->refused == s->srv->drop_round) {
-				why->refused++;
-			} else if (!e->in_force) {
-				why->proposed++;
-			} else if (is_pinned(s, e)) {
-				why->pinned++;
-			} else {
-				*holder = other_holder(s, e, reachable, ctx, why, at);
-				if (*holder)
-					return e;
-			}
+	for (e = srv_extent_from(s, 0); e; e = srv_extent_from(s, (u64)e->index + 1)) {
+		if (e->state != state)
+			continue;
+		if (e->refused == s->srv->drop_round) {
+			why->refused++;
+		} else if (!e->in_force) {
+			why->proposed++;
+		} else if (is_pinned(s, e)) {
+			why->pinned++;
+		} else {
+			*holder = other_holder(s, e, reachable, ctx, why, at);
+			if (*holder)
+				return e;
 		}
 	}
 	return NULL;

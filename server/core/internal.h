@@ -27,6 +27,9 @@ enum {
 	SRV_MAX_HANDLES	= 1 << SRV_HANDLE_BITS,
 	SRV_LEAF_SHIFT	= 8,			/* extents per leaf of a session's table */
 	SRV_LEAF	= 1 << SRV_LEAF_SHIFT,
+	SRV_BRANCH_SHIFT = 9,			/* leaves per branch */
+	SRV_BRANCH	= 1 << SRV_BRANCH_SHIFT,
+	SRV_STEP	= 64,			/* what a step of a walk counts in the measure of srv_work() */
 };
 
 struct srv_extent {
@@ -49,6 +52,12 @@ struct srv_leaf {
 	struct srv_extent *extent[SRV_LEAF];
 };
 
+/* So that whoever places the last extent of the largest session does not make a table for all that come before it. */
+struct srv_branch {
+	u32 used;
+	struct srv_leaf *leaf[SRV_BRANCH];
+};
+
 /* Where donors are, as a relay told. Kept by its connection and by the sessions that were fenced over it. */
 struct srv_peers {
 	u32 refs, count;
@@ -69,8 +78,8 @@ struct srv_session {
 	bool dead;
 	u32 refs;			/* handles, and one while it is in the table */
 	u32 extents;
-	u32 leaves;			/* size of `leaf` */
-	struct srv_leaf **leaf;
+	u32 branches;			/* size of `branch` */
+	struct srv_branch **branch;
 	u64 used, reserved;		/* pages; what is promised is the greater of both */
 	struct srv_peers *peers;	/* NULL: nobody told */
 	u64 retain;			/* serial of the RETAIN that is under way or was last */
@@ -137,6 +146,7 @@ struct srv {
 	bool draining;
 	struct srv_dropping drop;
 	u64 drop_round;
+	u64 work;
 };
 
 /* One request on its way through the core. */
@@ -167,6 +177,7 @@ void srv_event(struct srv *srv, enum srv_event_kind kind, const struct srv_sessi
 struct srv_session *srv_speaks(struct srv_req *req, u32 handle, u32 *status);
 struct srv_session *srv_session_find(struct srv *srv, const u8 vm[16], const u8 id[16]);
 struct srv_extent *srv_extent_find(const struct srv_session *s, u32 index);
+struct srv_extent *srv_extent_from(const struct srv_session *s, u64 index);	/* the first at @index or behind it; NULL: none */
 int srv_extent_link(struct srv_session *s, struct srv_extent *e);	/* 0 or -ENOMEM */
 void srv_extent_free(struct srv_session *s, struct srv_extent *e);	/* unlinks it and frees its chunks */
 u64 srv_session_free(struct srv_session *s);				/* pages that were freed */

@@ -96,19 +96,18 @@ u64 srv_session_free(struct srv_session *s)
 {
 	struct srv *srv = s->srv;
 	struct srv_session **at = &srv->bucket[s->hash & (srv->buckets - 1)];
+	struct srv_extent *e, *next;
 	u64 pages = s->used;
-	u32 i, j;
 
 	srv->promised -= srv_promise(s) - s->used;	/* the extents take the rest with them */
 	s->reserved = 0;
-	for (i = 0; i < s->leaves; i++) {
-		for (j = 0; s->leaf[i] && j < SRV_LEAF; j++)
-			if (s->leaf[i]->extent[j])
-				srv_extent_free(s, s->leaf[i]->extent[j]);
+	for (e = srv_extent_from(s, 0); e; e = next) {
+		next = srv_extent_from(s, (u64)e->index + 1);
+		srv_extent_free(s, e);
 	}
-	free(s->leaf);
-	s->leaf = NULL;
-	s->leaves = 0;
+	free(s->branch);
+	s->branch = NULL;
+	s->branches = 0;
 	while (*at != s)
 		at = &(*at)->hash_next;
 	*at = s->hash_next;
@@ -122,32 +121,88 @@ u64 srv_session_free(struct srv_session *s)
 
 /* ---- extents of a session --------------------------------------------------------------------------------------------- */
 
+static struct srv_branch *branch_of(const struct srv_session *s, u32 index)
+{
+	u32 branch = index >> (SRV_LEAF_SHIFT + SRV_BRANCH_SHIFT);
+
+	return branch < s->branches ? s->branch[branch] : NULL;
+}
+
+static u32 in_branch(u32 index)
+{
+	return index >> SRV_LEAF_SHIFT & (SRV_BRANCH - 1);
+}
+
 struct srv_extent *srv_extent_find(const struct srv_session *s, u32 index)
 {
-	u32 leaf = index >> SRV_LEAF_SHIFT;
+	const struct srv_branch *b = branch_of(s, index);
+	const struct srv_leaf *leaf = b ? b->leaf[in_branch(index)] : NULL;
 
-	return leaf < s->leaves && s->leaf[leaf] ? s->leaf[leaf]->extent[index & (SRV_LEAF - 1)] : NULL;
+	return leaf ? leaf->extent[index & (SRV_LEAF - 1)] : NULL;
+}
+
+struct srv_extent *srv_extent_from(const struct srv_session *s, u64 index)
+{
+	u64 end = (u64)s->branches << (SRV_LEAF_SHIFT + SRV_BRANCH_SHIFT);
+
+	while (index < end) {
+		const struct srv_branch *b = branch_of(s, (u32)index);
+		const struct srv_leaf *leaf = b ? b->leaf[in_branch((u32)index)] : NULL;
+
+		s->srv->work += SRV_STEP;
+		if (!b)
+			index |= SRV_BRANCH * SRV_LEAF - 1;
+		else if (!leaf)
+			index |= SRV_LEAF - 1;
+		else if (leaf->extent[index & (SRV_LEAF - 1)])
+			return leaf->extent[index & (SRV_LEAF - 1)];
+		index++;
+	}
+	return NULL;
+}
+
+/* The leaf in which @index has its place, made where there is none. NULL: no memory. */
+static struct srv_leaf *leaf_for(struct srv_session *s, u32 index)
+{
+	u32 branch = index >> (SRV_LEAF_SHIFT + SRV_BRANCH_SHIFT);
+	struct srv_leaf **leaf;
+	struct srv_branch *b;
+
+	if (branch >= s->branches) {
+		struct srv_branch **bigger = realloc(s->branch, (branch + 1) * sizeof(struct srv_branch *));
+
+		if (!bigger)
+			return NULL;
+		memset(bigger + s->branches, 0, (branch + 1 - s->branches) * sizeof(struct srv_branch *));
+		s->branch = bigger;
+		s->branches = branch + 1;
+	}
+	if (!s->branch[branch])
+		s->branch[branch] = calloc(1, sizeof(struct srv_branch));
+	b = s->branch[branch];
+	if (!b)
+		return NULL;
+	leaf = &b->leaf[in_branch(index)];
+	if (!*leaf) {
+		*leaf = calloc(1, sizeof(**leaf));
+		b->used += *leaf != NULL;
+		if (!b->used) {
+			free(b);
+			s->branch[branch] = NULL;
+			return NULL;
+		}
+	}
+	return *leaf;
 }
 
 int srv_extent_link(struct srv_session *s, struct srv_extent *e)
 {
-	u32 leaf = e->index >> SRV_LEAF_SHIFT;
+	struct srv_leaf *leaf = leaf_for(s, e->index);
 
-	if (leaf >= s->leaves) {
-		struct srv_leaf **bigger = realloc(s->leaf, (leaf + 1) * sizeof(*bigger));
-
-		if (!bigger)
-			return -ENOMEM;
-		memset(bigger + s->leaves, 0, (leaf + 1 - s->leaves) * sizeof(*bigger));
-		s->leaf = bigger;
-		s->leaves = leaf + 1;
-	}
-	if (!s->leaf[leaf])
-		s->leaf[leaf] = calloc(1, sizeof(*s->leaf[leaf]));
-	if (!s->leaf[leaf])
+	if (!leaf)
 		return -ENOMEM;
-	s->leaf[leaf]->extent[e->index & (SRV_LEAF - 1)] = e;
-	s->leaf[leaf]->used++;
+	leaf->extent[e->index & (SRV_LEAF - 1)] = e;
+	leaf->used++;
 	s->srv->promised -= srv_promise(s);
 	s->used += srv_extent_pages(e);
 	s->srv->promised += srv_promise(s);
@@ -158,12 +213,17 @@ int srv_extent_link(struct srv_session *s, struct srv_extent *e)
 
 void srv_extent_free(struct srv_session *s, struct srv_extent *e)
 {
-	u32 leaf = e->index >> SRV_LEAF_SHIFT;
+	struct srv_branch *b = branch_of(s, e->index);
+	struct srv_leaf **leaf = &b->leaf[in_branch(e->index)];
 
-	s->leaf[leaf]->extent[e->index & (SRV_LEAF - 1)] = NULL;
-	if (!--s->leaf[leaf]->used) {
-		free(s->leaf[leaf]);
-		s->leaf[leaf] = NULL;
+	(*leaf)->extent[e->index & (SRV_LEAF - 1)] = NULL;
+	if (!--(*leaf)->used) {
+		free(*leaf);
+		*leaf = NULL;
+		if (!--b->used) {
+			s->branch[e->index >> (SRV_LEAF_SHIFT + SRV_BRANCH_SHIFT)] = NULL;
+			free(b);
+		}
 	}
 	s->srv->promised -= srv_promise(s);
 	s->used -= srv_extent_pages(e);
@@ -450,26 +510,22 @@ int srv_op_list(struct srv_req *req)
 	const struct memx_list *asked = req->body;
 	const struct memx_extent_ref *from = (const void *)(asked + 1);
 	struct memx_extent_ref ref[MEMX_MAX_EXTENTS] = { { 0 } };
-	u32 index = memx_le32(from->extent), count = 0, status;
+	u32 count = 0, status;
 	struct memx_list *list;
 	struct srv_session *s;
 	struct srv_extent *e;
-	u64 end;
+	u64 index;
 
 	if (memx_le32(asked->count) != 1 || from->slot)
 		return srv_violation(req, "LIST that names no first extent");
 	s = srv_speaks(req, memx_le32(asked->session), &status);
 	if (!s)
 		return srv_answer(req, status);
-	for (end = (u64)s->leaves << SRV_LEAF_SHIFT; index < end && count < MEMX_MAX_EXTENTS; index++) {
-		if (!s->leaf[index >> SRV_LEAF_SHIFT]) {
-			index |= SRV_LEAF - 1;
-			continue;
-		}
-		e = srv_extent_find(s, index);
+	for (index = memx_le32(from->extent); count < MEMX_MAX_EXTENTS; index = (u64)e->index + 1) {
+		e = srv_extent_from(s, index);
 		if (!e)
-			continue;
-		ref[count].extent = memx_put_le32(index);
+			break;
+		ref[count].extent = memx_put_le32(e->index);
 		ref[count].generation = memx_put_le64(e->generation);
 		count++;
 	}
@@ -486,17 +542,15 @@ int srv_op_list(struct srv_req *req)
  */
 static u32 condemn(struct srv_session *s)
 {
-	u32 i, j, gone = 0;
+	struct srv_extent *e, *next;
+	u32 gone = 0;
 
-	for (i = 0; i < s->leaves; i++) {
-		for (j = 0; s->leaf[i] && j < SRV_LEAF; j++) {
-			struct srv_extent *e = s->leaf[i]->extent[j];
-
-			if (!e || e->epoch >= s->epoch || e->retained == s->retain)
-				continue;
-			srv_extent_free(s, e);
-			gone++;
-		}
+	for (e = srv_extent_from(s, 0); e; e = next) {
+		next = srv_extent_from(s, (u64)e->index + 1);
+		if (e->epoch >= s->epoch || e->retained == s->retain)
+			continue;
+		srv_extent_free(s, e);
+		gone++;
 	}
 	return gone;
 }
@@ -548,7 +602,7 @@ int srv_op_retain(struct srv_req *req)
 void srv_sessions(const struct srv *srv, void (*each)(void *ctx, const struct srv_session_info *info), void *ctx)
 {
 	const struct srv_session *s;
-	u32 i, j;
+	const struct srv_extent *e;
 
 	for (s = srv->first; s; s = s->next) {
 		struct srv_session_info info = {
@@ -565,10 +619,8 @@ void srv_sessions(const struct srv *srv, void (*each)(void *ctx, const struct sr
 
 		memcpy(info.vm, s->vm, sizeof(info.vm));
 		memcpy(info.session, s->id, sizeof(info.session));
-		for (i = 0; i < s->leaves; i++)
-			for (j = 0; s->leaf[i] && j < SRV_LEAF; j++)
-				if (s->leaf[i]->extent[j])
-					info.pages_held += srv_extent_held(s, s->leaf[i]->extent[j]);
+		for (e = srv_extent_from(s, 0); e; e = srv_extent_from(s, (u64)e->index + 1))
+			info.pages_held += srv_extent_held(s, e);
 		each(ctx, &info);
 	}
 }

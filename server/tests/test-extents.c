@@ -2,6 +2,8 @@
 /*
  * test-extents.c - records and generations: placing, giving up, the guest's complete map, lists, pins.
  */
+#include <malloc.h>
+
 #include "harness.h"
 
 /* ---- PLACE ------------------------------------------------------------------------------------------------------------ */
@@ -110,6 +112,44 @@ static void impossible_records_are_refused(void **state)
 	rec = record(s.relay->donor, 3, 1, MEMX_R_STALE);	/* nothing to be made for a copy that takes nothing */
 	assert_int_equal(place_record(&s, MEMX_PLACE_CREATE, &rec), MEMX_S_INVALID);
 	assert_true(memx_le64(stat_of(s.relay).pages_used) == 0);
+}
+
+/* Who places the last extent of the largest session does not make a table for all before it, and nobody walks it step by step. */
+static void a_table_is_as_large_as_what_is_in_it(void **state)
+{
+	struct relay *relay = *state;
+	struct sess s = sess_of(relay, "huge", 1);
+	size_t before;
+	u64 work;
+	u32 last;
+
+	s.slots = ~0U;
+	last = memx_extents(s.slots, s.order) - 1;
+	assert_int_equal(fence(&s), MEMX_S_OK);
+	assert_int_equal(reserve(&s, 3 * EXTENT), MEMX_S_OK);
+	before = mallinfo2().uordblks;
+	assert_int_equal(place(&s, last, 1), MEMX_S_OK);
+	assert_in_range(mallinfo2().uordblks - before, 0, 32 << 10);
+	assert_int_equal(place(&s, 7, 1), MEMX_S_OK);
+	work = srv_work(relay->donor->core);
+	assert_int_equal(list_from(&s, 0), MEMX_S_OK);
+	assert_in_range(srv_work(relay->donor->core) - work, 1, 256 << 10);
+	assert_int_equal(list_count(relay), 2);
+	assert_int_equal(memx_le32(list_refs(relay)[0].extent), 7);
+	assert_int_equal(memx_le32(list_refs(relay)[1].extent), last);
+	assert_int_equal(list_from(&s, 8), MEMX_S_OK);
+	assert_int_equal(list_count(relay), 1);
+	assert_int_equal(list_from(&s, ~0U), MEMX_S_OK);
+	assert_int_equal(list_count(relay), 0);
+	assert_int_equal(free_extent(&s, last, 1), MEMX_S_OK);
+	assert_int_equal(place(&s, last, 2), MEMX_S_OK);
+	s.epoch = 2;
+	assert_int_equal(fence(&s), MEMX_S_OK);
+	assert_int_equal(retain(&s, MEMX_F_FIRST | MEMX_F_LAST, &last, 1), MEMX_S_OK);
+	assert_int_equal(list_from(&s, 0), MEMX_S_OK);
+	assert_int_equal(list_count(relay), 1);
+	assert_int_equal(memx_le32(list_refs(relay)[0].extent), last);
+	assert_int_equal(detach(&s), MEMX_S_OK);
 }
 
 static void the_last_extent_of_a_session_may_be_short(void **state)
@@ -458,6 +498,7 @@ int main(void)
 		TEST(a_record_that_never_took_effect_is_replaced_in_a_later_epoch),
 		TEST(a_record_must_name_this_donor_and_this_store),
 		TEST(impossible_records_are_refused),
+		TEST(a_table_is_as_large_as_what_is_in_it),
 		TEST(the_last_extent_of_a_session_may_be_short),
 		TEST(extents_larger_than_a_chunk_keep_every_slot),
 		TEST(an_extent_is_freed_only_by_a_generation_that_is_not_older),

@@ -132,14 +132,15 @@ class Session:
         body = struct.pack("<II", self.handle, int(create)) + self.record(extent, generation, state)
         return self.relay.ask(PLACE, body, self.epoch)
 
-    def store_frame(self, extent, generation, pages):
+    def store_frame(self, extent, generation, pages, checks=None):
         """pages: (slot, version, bytes)"""
+        checks = checks or {}
         body = IO.pack(self.handle, extent, generation, len(pages), 0, 0)
-        body += b"".join(PAGE.pack(slot, 0, version, 0xC0FFEE ^ slot, 0, 0, 0) for slot, version, _ in pages)
+        body += b"".join(PAGE.pack(slot, 0, version, checks.get(slot, 0xC0FFEE ^ slot), 0, 0, 0) for slot, version, _ in pages)
         return body + b"".join(data for _, _, data in pages)
 
-    def store(self, extent, generation, pages, flags=0):
-        return self.relay.ask(STORE, self.store_frame(extent, generation, pages), self.epoch, flags)
+    def store(self, extent, generation, pages, flags=0, checks=None):
+        return self.relay.ask(STORE, self.store_frame(extent, generation, pages, checks), self.epoch, flags)
 
     def want_frame(self, extent, generation, wants):
         body = IO.pack(self.handle, extent, generation, len(wants), 0, 0)
