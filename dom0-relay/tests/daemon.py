@@ -42,6 +42,9 @@ def configuration_mistakes_are_one_line():
             ":4: [guest x] name: the same as that of [guest a]; accepted: one section per guest")
     refused("[guest a]\nname=x\nuuid=00000000-0000-0000-0000-000000000001\nquota=1G\n",
             ":2: [guest a] name: given beside uuid; accepted: one of them")
+    refused("[guest a]\nuuid=00000000-0000-0000-0000-000000000000\nquota=1G\n",
+            ':2: [guest a] uuid: "00000000-0000-0000-0000-000000000000" is not understood or out of range; '
+            "accepted: a UUID of the form 01234567-89ab-cdef-0123-456789abcdef, not all zeros")
     refused("[relay]\nextent=3M\n", ":2: [relay] extent: not a power of two; accepted: 256K, 512K, 1M, 2M, 4M ... 64M")
     refused("[relay]\nheartbeat=1s\ndonor_timeout=1s\n",
             ":3: [relay] donor_timeout: shorter than two heartbeats; accepted: at least 2000ms")

@@ -127,7 +127,7 @@ static void accepted(const struct memx_conf_key *key, char *to, size_t size)
 				 (double)key->max / 1e6);
 		break;
 	case MEMX_CONF_UUID:
-		snprintf(to, size, "a UUID of the form 01234567-89ab-cdef-0123-456789abcdef");
+		snprintf(to, size, "a UUID of the form 01234567-89ab-cdef-0123-456789abcdef, not all zeros");
 		break;
 	case MEMX_CONF_ADDR:
 		snprintf(to, size, "HOST:PORT, for example 192.0.2.1:7700 or [2001:db8::1]:7700");
@@ -183,6 +183,18 @@ static int set_text(void *to, const char *value)
 	return 0;
 }
 
+/* That of zeros is nobody's: it would pass for none given. */
+static int set_uuid(void *to, const char *value)
+{
+	static const uint8_t none[16];
+	uint8_t uuid[16];
+
+	if (memx_parse_uuid(value, uuid) || !memcmp(uuid, none, sizeof(none)))
+		return -EINVAL;
+	memcpy(to, uuid, sizeof(uuid));
+	return 0;
+}
+
 static int set_value(const struct memx_conf_key *key, void *object, const char *value)
 {
 	void *to = (char *)object + key->offset;
@@ -199,7 +211,7 @@ static int set_value(const struct memx_conf_key *key, void *object, const char *
 	case MEMX_CONF_DURATION:
 		return set_number(key, to, value);
 	case MEMX_CONF_UUID:
-		return memx_parse_uuid(value, to);
+		return set_uuid(to, value);
 	case MEMX_CONF_ADDR:
 		return memx_addr_parse(to, value);
 	case MEMX_CONF_CHOICE:

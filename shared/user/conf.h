@@ -25,7 +25,7 @@ enum memx_conf_type {
 	MEMX_CONF_UINT,		/* uint32_t, min .. max */
 	MEMX_CONF_SIZE,		/* uint64_t bytes, min .. max: 512M, 4G */
 	MEMX_CONF_DURATION,	/* uint64_t ns, min .. max: 250ms, 1s */
-	MEMX_CONF_UUID,		/* uint8_t[16] */
+	MEMX_CONF_UUID,		/* uint8_t[16], not all zeros */
 	MEMX_CONF_ADDR,		/* struct memx_addr: HOST:PORT */
 	MEMX_CONF_CHOICE,	/* int: index into the words of `choices` */
 };

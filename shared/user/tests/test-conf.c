@@ -184,7 +184,7 @@ static void test_values(void **state)
 	bad("[main]\npath=run\n", ":2: [main] path: \"run\" is not understood or out of range; accepted: an absolute path");
 	bad("[main]\nflag=maybe\n", ":2: [main] flag: \"maybe\" is not understood or out of range; accepted: yes or no");
 	bad("[main]\nchoice=x\n", ":2: [main] choice: \"x\" is not understood or out of range; accepted: no, try, yes");
-	bad("[main]\nuuid=1234\n", ":2: [main] uuid: \"1234\" is not understood or out of range; accepted: a UUID of the form 01234567-89ab-cdef-0123-456789abcdef");
+	bad("[main]\nuuid=1234\n", ":2: [main] uuid: \"1234\" is not understood or out of range; accepted: a UUID of the form 01234567-89ab-cdef-0123-456789abcdef, not all zeros");
 	bad("[main]\ntext=\n", ":2: [main] text: \"\" is not understood or out of range; accepted: a text that is not empty");
 }
 
