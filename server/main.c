@@ -247,8 +247,10 @@ static int start_edges(struct server *server)
 		return fail("start-failed", "signals", ret);
 	if (!server->settings.listen.len) {
 		ret = memx_addr_resolve(&server->settings.listen);
-		if (ret)
-			return fail("listen-failed", server->settings.listen.host, ret);
+		if (ret) {
+			memx_err("listen-failed", "what=%s reason=\"%s\"", memx_quoted(server->settings.listen.host), memx_addr_error(ret));
+			return 1;
+		}
 	}
 	ret = peers_listen(server);
 	if (ret)

@@ -43,6 +43,9 @@ struct settings {
 	u64 min_available;		/* bytes of MemAvailable to leave to the host; 0: not watched */
 	u32 max_connections, max_sessions;
 	int log_level;
+
+	u32 line;			/* of [server] in the file; 0: it is not there */
+	bool starting;			/* not read again: the address that is named will be listened at */
 };
 
 struct reclaim {

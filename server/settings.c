@@ -86,8 +86,9 @@ static int check_domain(const char *domain, char *err, size_t size)
 /* What a single key cannot show. */
 static int check(void *ctx, void *object, char *err, size_t size)
 {
-	const struct settings *s = object;
+	struct settings *s = object;
 	char has[32], want[32];
+	int ret;
 
 	(void)ctx;
 	if (check_domain(s->domain, err, size))
@@ -97,16 +98,24 @@ static int check(void *ctx, void *object, char *err, size_t size)
 			 memx_format_size(want, sizeof(want), s->memory), memx_format_size(has, sizeof(has), host_memory()));
 		return -1;
 	}
+	/* Who does not answer now may do so later: no mistake. */
+	ret = s->starting && *s->listen.host ? memx_addr_resolve(&s->listen) : 0;
+	if (ret && ret != -EAGAIN) {
+		snprintf(err, size, "listen: \"%.60s\": %s; accepted: ADDR:PORT of this host", s->listen.host, memx_addr_error(ret));
+		return -1;
+	}
 	return 0;
 }
 
 static void *begin(void *ctx, const char *name, uint32_t line, char *err, size_t size)
 {
+	struct settings *s = ctx;
+
 	(void)name;
-	(void)line;
 	(void)err;
 	(void)size;
-	return ctx;
+	s->line = line;
+	return s;
 }
 
 static const struct memx_conf_section sections[] = {
@@ -114,15 +123,21 @@ static const struct memx_conf_section sections[] = {
 	{ .name = NULL }
 };
 
-int settings_reload(struct settings *s, const char *path, char *err, size_t size)
+static int load(struct settings *s, const char *path, bool starting, char *err, size_t size)
 {
 	char text[MEMX_CONF_ERR];
 
 	defaults(s);
+	s->starting = starting;
 	if (!path || !memx_conf_load(path, sections, s, text))
 		return 0;
 	snprintf(err, size, "%s", text);
 	return -1;
+}
+
+int settings_reload(struct settings *s, const char *path, char *err, size_t size)
+{
+	return load(s, path, false, err, size);
 }
 
 static void help(void)
@@ -203,9 +218,13 @@ static enum settings_verdict wrong(const char *text)
 	return SETTINGS_WRONG;
 }
 
-static enum settings_verdict missing(const char *path, const char *key, const char *accepted)
+static enum settings_verdict missing(const char *path, u32 line, const char *key, const char *accepted)
 {
-	fprintf(stderr, "%s: [server] %s: not given; accepted: %s\n", path ? path : "command line", key, accepted);
+	if (path)
+		fprintf(stderr, "%s:%u: ", path, line ? line : 1);
+	else
+		fputs("command line: ", stderr);
+	fprintf(stderr, "[server] %s: not given; accepted: %s\n", key, accepted);
 	return SETTINGS_WRONG;
 }
 
@@ -254,7 +273,7 @@ enum settings_verdict settings_from_args(struct settings *s, const char **config
 		defaults(s);
 		return verdict;
 	}
-	if (settings_reload(s, *config_path, err, sizeof(err))) {
+	if (load(s, *config_path, true, err, sizeof(err))) {
 		fprintf(stderr, "%s\n", err);
 		return SETTINGS_WRONG;
 	}
@@ -270,9 +289,13 @@ enum settings_verdict settings_from_args(struct settings *s, const char **config
 		return wrong(line);
 	}
 	if (!s->memory)
-		return missing(*config_path, "memory", "a size such as 4G, by --memory or as memory = in [server]");
+		return missing(*config_path, s->line, "memory", "a size such as 4G, by --memory or as memory = in [server]");
 	if (!s->listen.port && !s->listen.len && !*s->listen.host)
-		return missing(*config_path, "listen", "ADDR:PORT, by --listen or as listen = in [server]");
+		return missing(*config_path, s->line, "listen", "ADDR:PORT, by --listen or as listen = in [server]");
+	if (only_check && !s->listen.len) {
+		snprintf(line, sizeof(line), "listen: \"%.60s\": %s", s->listen.host, memx_addr_error(-EAGAIN));
+		return wrong(line);
+	}
 	if (only_check) {
 		printf("memx-server: settings are right\n");
 		return SETTINGS_DONE;

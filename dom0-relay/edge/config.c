@@ -61,18 +61,23 @@ static void *relay_begin(void *ctx, const char *name, uint32_t line, char *err, 
 static int relay_end(void *ctx, void *object, char *err, size_t size)
 {
 	struct relay_conf *conf = object;
+	struct core_config usual;
 
 	(void)ctx;
 	if (conf->extent & (conf->extent - 1)) {
 		snprintf(err, size, "extent: not a power of two; accepted: 256K, 512K, 1M, 2M, 4M ... 64M");
 		return -1;
 	}
-	if (conf->core.donor_timeout_ns < 2 * conf->core.heartbeat_ns) {
+	core_config_init(&usual);
+	if (conf->core.donor_timeout_ns >= 2 * conf->core.heartbeat_ns)
+		return 0;
+	if (conf->core.donor_timeout_ns == usual.donor_timeout_ns)
+		snprintf(err, size, "heartbeat: longer than half of donor_timeout; accepted: at most %llums, or a longer donor_timeout",
+			 (unsigned long long)(conf->core.donor_timeout_ns / 2 / MS));
+	else
 		snprintf(err, size, "donor_timeout: shorter than two heartbeats; accepted: at least %llums",
 			 (unsigned long long)(2 * conf->core.heartbeat_ns / MS));
-		return -1;
-	}
-	return 0;
+	return -1;
 }
 
 static void *donor_begin(void *ctx, const char *name, uint32_t line, char *err, size_t size)

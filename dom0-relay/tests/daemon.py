@@ -48,6 +48,10 @@ def configuration_mistakes_are_one_line():
     refused("[relay]\nextent=3M\n", ":2: [relay] extent: not a power of two; accepted: 256K, 512K, 1M, 2M, 4M ... 64M")
     refused("[relay]\nheartbeat=1s\ndonor_timeout=1s\n",
             ":3: [relay] donor_timeout: shorter than two heartbeats; accepted: at least 2000ms")
+    refused("[relay]\nlog=info\nheartbeat=1s\n",
+            ":3: [relay] heartbeat: longer than half of donor_timeout; accepted: at most 300ms, or a longer donor_timeout")
+    refused("[donor a]\naddress=999.2.3.4:7700\n", ':2: [donor a] address: "999.2.3.4:7700" is not understood or out of range; '
+            "accepted: HOST:PORT, for example 192.0.2.1:7700 or [2001:db8::1]:7700")
     refused("[relay]\nxenstore=perhaps\n", ':2: [relay] xenstore: "perhaps" is not understood or out of range; accepted: yes or no')
     refused("[relais]\n", ":1: [relais]: unknown section; accepted: [relay], [donor NAME], [guest NAME]")
 
@@ -62,6 +66,8 @@ def configuration_example_is_good():
 def configuration_file_missing():
     done = subprocess.run([RELAY, "--config", "/nonexistent/relay.conf"], capture_output=True, text=True, check=False, timeout=60)
     equal((done.returncode, done.stderr), (2, "/nonexistent/relay.conf: cannot be read: No such file or directory\n"), "a missing file")
+    done = subprocess.run([RELAY, "--config", "/etc"], capture_output=True, text=True, check=False, timeout=60)
+    equal((done.returncode, done.stderr), (2, "/etc: cannot be read: Is a directory\n"), "a folder")
 
 
 def options():

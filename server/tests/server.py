@@ -781,8 +781,13 @@ MISTAKES = [
     ("[server]\nlisten = 127.0.0.1\n", "FILE:2: [server] listen:"),
     (GOOD + "domain = a b\n", 'FILE:4: [server] domain: "a b" is not a label; accepted: 1 to 31 letters, digits, - _ .'),
     (GOOD + "[guest a]\n", "FILE:4: [guest a]: unknown section; accepted: [server]"),
-    ("[server]\nlisten = 127.0.0.1:0\n", "FILE: [server] memory: not given; accepted: a size such as 4G"),
-    ("[server]\nmemory = 8M\n", "FILE: [server] listen: not given; accepted: ADDR:PORT"),
+    ("[server]\nlisten = 127.0.0.1:0\n", "FILE:1: [server] memory: not given; accepted: a size such as 4G"),
+    ("[server]\nmemory = 8M\n", "FILE:1: [server] listen: not given; accepted: ADDR:PORT"),
+    ("# nothing\n", "FILE:1: [server] memory: not given"),
+    ("# MemX\n[server]\nlisten = 127.0.0.1:0\n", "FILE:2: [server] memory: not given"),
+    ("[server]\nlisten = 999.2.3.4:7700\nmemory = 8M\n", "FILE:2: [server] listen:"),
+    ("[server]\nmemory = 8M\nlisten = -such..invalid:7700\n",
+     'FILE:3: [server] listen: "-such..invalid": Name or service not known; accepted: ADDR:PORT of this host'),
     ("[server]\nlisten = 127.0.0.1:0\nmemory = 60T\n", "FILE:3: [server] memory: 60 TiB is more than this host has"),
 ]
 
@@ -805,7 +810,9 @@ def mistakes_on_the_command_line_have_status_2(_):
     for args, expected in (
             (("--memory", "x"), "command line: memory:"), (("--listen", "nowhere"), "command line: listen:"),
             (("--memory", "8M"), "command line: [server] listen: not given"), (("--lock", "si"), "accepted: no, yes, try"),
-            (("--frobnicate",), "--help"), (("extra",), "unexpected argument"), (("--config", "/nonexistent"), "cannot be read")):
+            (("--frobnicate",), "--help"), (("extra",), "unexpected argument"), (("--config", "/nonexistent"), "cannot be read"),
+            (("--config", "/etc"), "/etc: cannot be read: Is a directory"), (("--memory", "8M", "--listen", "-a..b:1"), "listen: "),
+            (("--memory", "8M", "--listen", "-a..b:1", "--check"), "listen: ")):
         proc = run(*args)
         assert proc.returncode == 2 and expected in proc.stderr, (args, proc)
 

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "user/conf.h"
 #include "user/text.h"
@@ -415,6 +416,7 @@ static int on_key(void *arg, const char *section, const char *name, const char *
 int memx_conf_load(const char *path, const struct memx_conf_section *sections, void *ctx, char err[MEMX_CONF_ERR])
 {
 	struct parser p = { .path = path, .sections = sections, .ctx = ctx, .err = err };
+	struct stat st;
 	int bad;
 
 	p.file = fopen(path, "re");
@@ -422,6 +424,11 @@ int memx_conf_load(const char *path, const struct memx_conf_section *sections, v
 		bad = errno;
 		snprintf(err, MEMX_CONF_ERR, "%s: cannot be read: %s", path, strerror(bad));
 		return -bad;
+	}
+	if (!fstat(fileno(p.file), &st) && S_ISDIR(st.st_mode)) {
+		snprintf(err, MEMX_CONF_ERR, "%s: cannot be read: %s", path, strerror(EISDIR));
+		fclose(p.file);
+		return -EISDIR;
 	}
 	bad = ini_parse_stream(next_line, &p, on_key, &p);
 	if (ferror(p.file))

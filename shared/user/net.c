@@ -54,8 +54,8 @@ int memx_addr_parse(struct memx_addr *addr, const char *text)
 		v4->sin_family = AF_INET;
 		v4->sin_port = htons(addr->port);
 		addr->len = sizeof(*v4);
-	} else if (bracket) {
-		return -EINVAL;
+	} else if (bracket || !addr->host[strspn(addr->host, "0123456789.")]) {
+		return -EINVAL;			/* no IPv6 address, or digits that are no IPv4 address: no name either */
 	}
 	return 0;
 }
@@ -76,6 +76,11 @@ int memx_addr_resolve(struct memx_addr *addr)
 	addr->len = list->ai_addrlen;
 	freeaddrinfo(list);
 	return 0;
+}
+
+const char *memx_addr_error(int ret)
+{
+	return ret == -EAGAIN ? gai_strerror(EAI_AGAIN) : ret == -ENOENT ? gai_strerror(EAI_NONAME) : strerror(-ret);
 }
 
 const char *memx_addr_format(char text[MEMX_ADDR_TEXT], const struct memx_addr *addr)

@@ -35,6 +35,7 @@ struct memx_addr {
 int memx_addr_parse(struct memx_addr *addr, const char *text);
 /* Resolves a name; blocks while the resolver does: not for the data thread. 0, -ENOENT or -EAGAIN. */
 int memx_addr_resolve(struct memx_addr *addr);
+const char *memx_addr_error(int ret);		/* what it returned, for a person */
 const char *memx_addr_format(char text[MEMX_ADDR_TEXT], const struct memx_addr *addr);
 #define memx_addr_text(addr) memx_addr_format((char [MEMX_ADDR_TEXT]) { 0 }, addr)
 void memx_addr_from_sockaddr(struct memx_addr *addr, const struct sockaddr_storage *sa, socklen_t len);

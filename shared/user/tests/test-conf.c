@@ -220,7 +220,8 @@ static void test_unreadable(void **state)
 
 static void test_addresses(void **state)
 {
-	static const char *const wrong[] = { "host", "host:", "host:x", "host:65536", "::1:7", "[::1]", "[::1:7", "a b:1", "[x]:1", ":x" };
+	static const char *const wrong[] = { "host", "host:", "host:x", "host:65536", "::1:7", "[::1]", "[::1:7", "a b:1", "[x]:1", ":x",
+					   "999.2.3.4:1", "1.2.3:1" };
 	struct memx_addr a;
 
 	(void)state;
@@ -231,6 +232,7 @@ static void test_addresses(void **state)
 	assert_int_equal(a.sa.ss_family, AF_INET6);
 	assert_string_equal(memx_addr_text(&a), "[fe80::1]:7700");
 	assert_int_equal(memx_addr_parse(&a, "donor.example:1"), 0);
+	assert_int_equal(memx_addr_parse(&a, "1st.example:1"), 0);
 	assert_int_equal(a.len, 0);
 	assert_int_equal(memx_addr_parse(&a, ":9"), 0);
 	assert_int_equal(a.sa.ss_family, AF_INET6);
