@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "memx-version.h"
 #include "server.h"
 #include "user/ctl.h"
 #include "user/log.h"
@@ -62,8 +63,8 @@ static json_t *cmd_status(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 		(u8)(server->instance >> 56), (u8)(server->instance >> 48), (u8)(server->instance >> 40),
 		(u8)(server->instance >> 32), (u8)(server->instance >> 24), (u8)(server->instance >> 16),
 		(u8)(server->instance >> 8), (u8)server->instance }, 8);
-	return json_pack("{s:s, s:o, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:s, s:o}",
-			 "role", "donor", "id", hex(server->id, 16), "instance", instance,
+	return json_pack("{s:s, s:s, s:o, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:s, s:o}",
+			 "role", "donor", "version", MEMX_VERSION, "id", hex(server->id, 16), "instance", instance,
 			 "domain", server->settings.domain, "listen", memx_addr_text(&server->settings.listen),
 			 "port", (json_int_t)server->port,
 			 "uptime_s", (json_int_t)((memx_loop_now(server->loop) - server->started_ns) / 1000000000ULL),

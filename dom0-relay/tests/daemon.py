@@ -211,6 +211,11 @@ def memxctl_for_people():
             check(want in done.stdout, done.stdout)
         done = c.memxctl("status", socket_path=c.path("d0.ctl"))
         check(done.returncode == 0 and "role               donor" in done.stdout, done.stdout + done.stderr)
+        version = next(line for line in c.memxctl("status").stdout.splitlines() if line.startswith("version "))
+        check(version in done.stdout, done.stdout)
+        done = c.memxctl("limit", "32M", socket_path=c.path("d0.ctl"))
+        check(done.returncode == 0 and done.stdout.startswith("memory limit "), done.stdout + done.stderr)
+        check("configured " in done.stdout and "role" not in done.stdout and "counters" not in done.stdout, done.stdout)
 
 
 def memxctl_mistakes():

@@ -170,6 +170,17 @@ static const struct field status_fields[] = {
 	{ NULL, NULL, COL_TEXT },
 };
 
+static const struct field limit_fields[] = {
+	{ "memory limit", "pages_limit", COL_PAGES },
+	{ "configured", "pages_configured", COL_PAGES },
+	{ "given now", "pages_total", COL_PAGES },
+	{ "host in want", "pressed", COL_BOOL },
+	{ "memory used", "pages_used", COL_PAGES },
+	{ "memory asked back", "pages_asked", COL_PAGES },
+	{ "why not given", "reclaim_refused", COL_TEXT },
+	{ NULL, NULL, COL_TEXT },
+};
+
 static const struct field repair_fields[] = {
 	{ "extents to copy", "remaining", COL_NUMBER },
 	{ "bytes to copy", "remaining_bytes", COL_BYTES },
@@ -207,9 +218,11 @@ static void print_reasons(json_t *list, const char *what, const char *good_state
 
 static void print_people(const char *command, json_t *data)
 {
-	if (!strcmp(command, "status") || !strcmp(command, "limit")) {
+	if (!strcmp(command, "status")) {
 		table_fields(data, status_fields);
 		table_counters(json_object_get(data, "counters"));
+	} else if (!strcmp(command, "limit")) {
+		table_fields(data, limit_fields);
 	} else if (!strcmp(command, "guests")) {
 		table_list(data, guest_columns, "no guests are connected");
 		print_reasons(data, "guest", "attached");
