@@ -344,6 +344,8 @@ int memx_session_swapon(struct memx_session *s, struct swap_info_struct *sis)
 	}
 	mutex_unlock(&s->trim_mutex);
 	mutex_unlock(&s->work_mutex);
+	if (!err)
+		memx_session_wake(s);	/* from now on it looks for freed slots, again and again */
 	if (err == -EAGAIN)
 		pr_info("swapon: not yet, no relay has attached; the uevent will say when\n");
 	if (err == -ESTALE)

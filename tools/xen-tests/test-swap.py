@@ -44,6 +44,22 @@ def fill_and_verify(t):
     assert out > mib * 256 // 3 and back > mib * 256 // 3, f"hardly anything was swapped: {out} out, {back} in"
 
 
+def freed_slots_are_discarded(t):
+    """
+    What a job leaves in swap is discarded at the donors when it has ended, without anything else that would wake the module; the
+    pages of another one, which goes on, are not.
+    """
+    stays = t.pages_start("guest0", memory(t, "guest0"), "--seconds", 60, "--seed", 21)
+    t.wait("the one that stays to be swapped", lambda: next(iter(t.swaps("guest0").values()))[1] > 8 * 1024)
+    t.pages("guest0", memory(t, "guest0"), "--touches", 200, "--seed", 22)
+    guest, relay = t.counter("guest0", "discards"), t.memctl("host0", "status")["counters"]["discards"]
+    t.wait("freed slots to be discarded", lambda: t.counter("guest0", "discards") > guest + 2000)
+    t.wait("the relay to have discarded them", lambda: t.memctl("host0", "status")["counters"]["discards"] > relay + 2000)
+    assert stays.running(), "the job that was to stay was over too early to say anything"
+    print(f"# {t.pages_end(stays)}, {t.counter('guest0', 'trimmed')} slots trimmed")
+    assert t.counter("guest0", "absent") == 0 and t.counter("guest0", "fetch_errors") == 0
+
+
 def shmem_and_processes(t):
     """Shared memory takes another way into swap; four processes at once press harder than one."""
     mib = min(2 * memory(t, "guest0"), SWAP_MIB - 96)
@@ -126,8 +142,8 @@ def comes_back(t):
     fill_and_verify(t)
 
 
-ALL = [size_is_true, fill_and_verify, shmem_and_processes, two_guests_at_once, relay_dies_under_load, swapoff_under_load,
-       leaves_nothing, load_loop, comes_back]
+ALL = [size_is_true, fill_and_verify, freed_slots_are_discarded, shmem_and_processes, two_guests_at_once, relay_dies_under_load,
+       swapoff_under_load, leaves_nothing, load_loop, comes_back]
 
 
 class SwapTestbed(xenlib.Testbed):
@@ -137,6 +153,9 @@ class SwapTestbed(xenlib.Testbed):
     def donor_pages(self):
         """Pages that the relay stored so far."""
         return self.memctl("host0", "status")["counters"]["stores"]
+
+    def counter(self, guest, name):
+        return int(self.sh(guest, f"cat /sys/devices/platform/memx/statistics/{name}"))
 
     @staticmethod
     def session_ids(answer):
