@@ -200,16 +200,17 @@ void memx_worker_resume(struct memx_session *s)
  */
 static void renew(struct memx_session *s)
 {
-	unsigned int flags;
+	/* Interrupts are made anew, which allocates: writers may be waiting for this thread to make them memory. */
+	unsigned int flags = memx_reclaim_enter();
 	int err = memx_link_resume(s->link);
 
+	if (!err)
+		memx_link_withdraw(s->link);
+	memx_reclaim_leave(flags);
 	if (err) {
 		pr_warn_ratelimited("grants or event channels could not be renewed after the resume (%d); trying again\n", err);
 		return;
 	}
-	flags = memx_reclaim_enter();
-	memx_link_withdraw(s->link);
-	memx_reclaim_leave(flags);
 	s->renew_due = false;
 	pr_info("resumed; offering the channel anew\n");
 }
