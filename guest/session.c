@@ -332,6 +332,8 @@ int memx_session_swapon(struct memx_session *s, struct swap_info_struct *sis)
 		err = -EBUSY;
 	else if (!s->slots || !e->attach.sized || e->attach.detach || e->actions & MEMX_ACT_SIZE)
 		err = -EAGAIN;
+	else if (s->slots != e->attach.agreed.slots)
+		err = -EAGAIN;	/* another size was granted over a channel that is gone: the file has the old one still */
 	else if (sis->max > s->slots)
 		err = -ESTALE;
 	else
