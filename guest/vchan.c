@@ -284,11 +284,25 @@ static void lane_unbind(struct lane *lane)
 
 /* ---- lanes ----------------------------------------------------------------------------------------- */
 
+/*
+ * Ready for a new client: references, orders and indices at zero, live and notify bytes as libxenvchan's server leaves them. The
+ * page is writable for the peer, so nothing in it is taken to be what it was.
+ */
+static void lane_reset(struct lane *lane)
+{
+	struct memx_vchan_page *shr = shared(lane);
+
+	memcpy(shr->grants, lane->left.refs, lane->left.count * sizeof(*shr->grants));
+	memcpy(shr->grants + lane->left.count, lane->right.refs, lane->right.count * sizeof(*shr->grants));
+	memx_vring_reset_shared(shr, lane->spec.left_order, lane->spec.right_order);
+	memx_vring_init(&lane->ring, shr, true, lane->left.addr, lane->left.count << PAGE_SHIFT,
+			lane->right.addr, lane->right.count << PAGE_SHIFT);
+}
+
 static int lane_make(struct lane *lane)
 {
 	unsigned int left = 1U << (lane->spec.left_order - PAGE_SHIFT);
 	unsigned int right = 1U << (lane->spec.right_order - PAGE_SHIFT);
-	struct memx_vchan_page *shr;
 	int ret;
 
 	ret = granted_make(&lane->head, 1, false);
@@ -299,24 +313,9 @@ static int lane_make(struct lane *lane)
 	if (ret)
 		return ret;
 
-	shr = shared(lane);
-	memcpy(shr->grants, lane->left.refs, left * sizeof(*shr->grants));
-	memcpy(shr->grants + left, lane->right.refs, right * sizeof(*shr->grants));
-	memx_vring_reset_shared(shr, lane->spec.left_order, lane->spec.right_order);
-	memx_store_once(&shr->srv_live, 0);
-	memx_vring_init(&lane->ring, shr, true, lane->left.addr, left << PAGE_SHIFT,
-			lane->right.addr, right << PAGE_SHIFT);
+	lane_reset(lane);
+	memx_store_once(&shared(lane)->srv_live, 0);
 	return lane_bind(lane);
-}
-
-/* Ready for a new client: indices at zero, live and notify bytes as libxenvchan's server leaves them. */
-static void lane_reset(struct lane *lane)
-{
-	struct memx_vchan_page *shr = shared(lane);
-
-	memx_vring_reset_shared(shr, lane->spec.left_order, lane->spec.right_order);
-	memx_vring_init(&lane->ring, shr, true, lane->left.addr, lane->left.count << PAGE_SHIFT,
-			lane->right.addr, lane->right.count << PAGE_SHIFT);
 }
 
 /*
