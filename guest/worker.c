@@ -291,7 +291,8 @@ static long work_timeout(struct memx_session *s)
 	if (s->suspended)
 		return timeout;
 	memx_lock(&e->lock, flags);
-	if (e->attach.retry_at)
+	/* Nothing is offered before the channel is renewed, so until then no retry is due. */
+	if (e->attach.retry_at && !s->renew_due)
 		timeout = e->attach.retry_at > now ? (long)nsecs_to_jiffies(e->attach.retry_at - now) + 1 : 0;
 	memx_unlock(&e->lock, flags);
 	if (s->sending || s->detach_due || s->renew_due)
