@@ -285,8 +285,8 @@ static void lane_unbind(struct lane *lane)
 /* ---- lanes ----------------------------------------------------------------------------------------- */
 
 /*
- * Ready for a new client: references, orders and indices at zero, live and notify bytes as libxenvchan's server leaves them. The
- * page is writable for the peer, so nothing in it is taken to be what it was.
+ * Ready for a new client: references and orders as they are, indices at zero, live and notify bytes as
+ * libxenvchan's server leaves them. The page is writable for the peer: nothing in it is taken for what it was.
  */
 static void lane_reset(struct lane *lane)
 {
