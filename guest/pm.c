@@ -8,8 +8,9 @@
  * Last of all, when every device is back, comes .complete.
  *
  *	.freeze		What is in flight ends within FREEZE_MS, in which also a relay may come back, or the
- *			suspend is refused and everything stays as it was. From here on writes fail at once:
- *			their pages stay dirty, and nobody waits for a device that is not there.
+ *			suspend is refused. From here on writes fail at once: their pages stay dirty, and
+ *			nobody waits for a device that is not there. After a refusal they do until the
+ *			tasks are thawed, for the other devices' resume is the same danger then.
  *	.thaw		Nothing happened here, grants and ports are as they were. But an image of the guest
  *			may have been kept (a checkpoint), and may be restored while this guest lives on.
  *	.restore	Grants and ports may be void, the domain may be another one on another host. It may

@@ -62,6 +62,12 @@ static const struct memx_link_events link_events = {
 	.refused = session_refused,
 };
 
+/* Runs when the tasks are thawed after a suspend that was refused: see memx_session_quiesce(). */
+static void session_thawed(struct work_struct *work)
+{
+	memx_session_writes(container_of(work, struct memx_session, thawed), true);
+}
+
 static void session_init(struct memx_session *s, const struct memx_session_config *config, memx_session_event_fn event,
 			 void *ctx)
 {
@@ -76,6 +82,7 @@ static void session_init(struct memx_session *s, const struct memx_session_confi
 	mutex_init(&s->work_mutex);
 	mutex_init(&s->trim_mutex);
 	spin_lock_init(&s->reason_lock);
+	INIT_WORK(&s->thawed, session_thawed);
 	s->next_tick = jiffies;
 }
 
@@ -247,6 +254,7 @@ unsigned int memx_session_destroy(struct memx_session *s)
 {
 	unsigned int leaked = 0;
 
+	cancel_work_sync(&s->thawed);
 	session_end_threads(s);
 	if (s->link)
 		leaked = memx_link_destroy(s->link);
@@ -300,7 +308,12 @@ int memx_session_quiesce(struct memx_session *s, unsigned int timeout_ms)
 	mutex_unlock(&s->work_mutex);
 	if (quiet)
 		return 0;
-	memx_session_writes(s, true);
+	/*
+	 * Not yet: the other drivers' resume may reclaim by writing to us, in the very thread that has to thaw user space. Nor is
+	 * .complete enough: kernels older than the autumn of 2025 call it for nobody where one .freeze failed. Freezable work runs
+	 * behind either.
+	 */
+	queue_work(system_freezable_wq, &s->thawed);
 	memx_session_wake(s);
 	return -EBUSY;
 }

@@ -65,7 +65,8 @@ void memx_swapfs_unregister(void);
 /*
  * .freeze: new writes fail at once (their pages stay dirty), and what is in flight is waited for, at most @timeout_ms, while
  * the session goes on: a relay that comes back meanwhile is attached and answers it. -EBUSY: something is still in flight, or
- * the donors may know lineages that one more would drive out (memx_attach_may_suspend()); everything is as before the call.
+ * the donors may know lineages that one more would drive out (memx_attach_may_suspend()); everything is as before the call, but
+ * that writes fail until the tasks are thawed.
  * 0: no store and no discard is in flight or will be, and no lane uses its ring until the session is resumed. A fetch that
  * comes later waits for that.
  */
@@ -77,7 +78,7 @@ int memx_session_quiesce(struct memx_session *s, unsigned int timeout_ms);
  * new lineage. Works also without a quiesce before. Never waits for a relay. Writes still fail until memx_session_writes().
  */
 void memx_session_resume(struct memx_session *s);
-/* .complete, .prepare: may writes be taken (true), or do they fail at once (false)? */
+/* .complete: may writes be taken (true), or do they fail at once (false)? */
 void memx_session_writes(struct memx_session *s, bool allowed);
 
 /* Is swap on? While it is: hibernation is refused. */

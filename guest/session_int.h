@@ -18,6 +18,7 @@
 #include <linux/mutex.h>
 #include <linux/sched.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 
 #include "module.h"
 #include "pool.h"
@@ -82,6 +83,7 @@ struct memx_session {
 	u32 slots;			/* granted; 0 before the first attach of this session */
 	u32 deadline_ms, trim_pages;
 	bool writes;			/* else they fail at once; see swap_enter() */
+	struct work_struct thawed;	/* allows them after a suspend that was refused */
 	bool started, stopping;
 	bool gone;			/* superseded */
 
