@@ -200,6 +200,9 @@ static int take_agreed(const struct memx_attacher *a, const struct memx_attached
 		return -EPROTO;
 	if (a->frozen && (to->slots != a->agreed.slots || to->extent_order != a->agreed.extent_order))
 		return -EPROTO;
+	/* More than may be taken here was never asked for. */
+	if (!a->frozen && to->slots > a->slots_max)
+		return -EPROTO;
 	return 0;
 }
 
@@ -250,13 +253,6 @@ int memx_attach_reply(struct memx_attacher *a, u32 status, const struct memx_att
 		return (int)refused(a, memx_status_known(status), memx_le32(body->retry_ms), now);
 	if (take_agreed(a, body, &agreed))
 		return -EPROTO;
-	if (agreed.slots > a->slots_max && !a->frozen) {
-		/* More than the table may take here: ask for what may, at once, under the next epoch. */
-		if (a->sized || a->slots_wanted == a->slots_max)
-			return -EPROTO;
-		a->slots_wanted = a->slots_max;
-		return (int)ask(a);
-	}
 	return (int)attached(a, &agreed, now);
 }
 
@@ -360,6 +356,14 @@ void memx_attach_stop(struct memx_attacher *a)
 	a->retry_at = 0;
 }
 
+/* What to ask for. The relay takes from it what is beyond the quota, so all that may be taken here is not too much. */
+static u32 slots_asked(const struct memx_attacher *a)
+{
+	if (a->sized)
+		return a->agreed.slots;
+	return a->slots_wanted ? min(a->slots_wanted, a->slots_max) : a->slots_max;
+}
+
 void memx_attach_build(const struct memx_attacher *a, u32 records, struct memx_attach *to)
 {
 	u32 i;
@@ -368,7 +372,7 @@ void memx_attach_build(const struct memx_attacher *a, u32 records, struct memx_a
 	memcpy(to->session, a->session, sizeof(to->session));
 	for (i = 0; i < MEMX_MAX_LINEAGE; i++)
 		to->lineage[i] = memx_put_le64(a->lineage[i]);
-	to->slots = memx_put_le32(a->sized ? a->agreed.slots : a->slots_wanted);
+	to->slots = memx_put_le32(slots_asked(a));
 	to->records = memx_put_le32(records);
 	if (a->known_epoch && a->features & MEMX_FEATURE_ATTEMPTS)
 		to->attempts = memx_put_le32((u32)min(a->epoch - a->known_epoch, (u64)~0U));

@@ -72,7 +72,7 @@ struct memx_attacher {
 	bool shown;		/* lineage[0] went out with an ATTACH: donors may hold it */
 	u8 unsure;		/* of those before it: shown since the last success, so that donors may hold them */
 
-	u32 slots_wanted;	/* before the first attach; 0: what the quota allows */
+	u32 slots_wanted;	/* before the first attach; 0: what the quota allows, up to slots_max */
 	u32 slots_max;		/* more than this is not taken (the table would not fit into this guest) */
 	u8 replicas_wanted;
 	bool sized;		/* .agreed holds what the tables were made for */

@@ -180,9 +180,8 @@ void relay_record(struct world *w, u32 extent, u64 generation)
 
 static void relay_attach(struct world *w, const struct memx_head *head)
 {
-	const struct memx_attach *in = (const void *)(w->buf + sizeof(struct memx_hdr));
 	struct memx_attached body = {
-		.slots = memx_put_le32(SLOTS), .extent_order = ORDER, .replicas = 1, .max_pages = 32,
+		.slots = memx_put_le32(w->asked && w->asked < SLOTS ? w->asked : SLOTS), .extent_order = ORDER, .replicas = 1, .max_pages = 32,
 		.lane_requests = memx_put_le32(16), .lane_pages = memx_put_le32(256), .retry_ms = memx_put_le32(500),
 	};
 	struct memx_head reply = {
@@ -190,7 +189,6 @@ static void relay_attach(struct world *w, const struct memx_head *head)
 		.epoch = head->epoch,
 	};
 
-	(void)in;
 	relay_send(w, 0, &reply, &body);
 	w->attached = !w->refuse;
 }
@@ -311,6 +309,9 @@ static void relay_frame(struct world *w, u8 lane, const struct memx_head *head)
 	switch (head->op) {
 	case MEMX_OP_ATTACH:
 		assert_true(head->epoch > w->epoch);
+		assert_false(w->attached);
+		w->attaches++;
+		w->asked = memx_le32(((const struct memx_attach *)(w->buf + sizeof(struct memx_hdr)))->slots);
 		w->epoch = head->epoch;
 		w->records_seen = 0;
 		break;
@@ -334,6 +335,7 @@ static void relay_frame(struct world *w, u8 lane, const struct memx_head *head)
 	case MEMX_OP_DETACH:
 		relay_send(w, 0, &reply, NULL);
 		w->epoch = 0;
+		w->attached = false;
 		break;
 	default:
 		fail_msg("unexpected operation %u", head->op);

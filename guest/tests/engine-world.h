@@ -51,6 +51,7 @@ struct world {
 	u32 records_seen, last_seen;
 	bool hello_sent[LANES];
 	bool attached, silent;
+	u32 asked, attaches;	/* slots of the last ATTACH; and how many came */
 	u32 refuse;		/* status for ATTACH */
 	u32 fail_store, fail_fetch;	/* status for a while */
 	u32 fail_left;

@@ -34,6 +34,19 @@ static void refusal_is_asked_again_later(void **state)
 	assert_int_equal(w->e.attach.epoch, 2);
 }
 
+/* A quota that is larger than what the tables may take here: less is asked for at once, for a grant is not asked about again. */
+static void no_more_than_fits_is_asked_for(void **state)
+{
+	struct world *w = *state;
+
+	w->e.attach.slots_max = SLOTS / 2;
+	run(w);
+	assert_int_equal(w->e.attach.state, MEMX_A_ATTACHED);
+	assert_int_equal(w->e.slots.count, SLOTS / 2);
+	assert_int_equal(w->attaches, 1);
+	assert_int_equal(w->violations, 0);
+}
+
 static void records_are_kept_and_handed_over(void **state)
 {
 	struct world *w = *state;
@@ -252,6 +265,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(attaches, setup, teardown),
 		cmocka_unit_test_setup_teardown(refusal_is_asked_again_later, setup, teardown),
+		cmocka_unit_test_setup_teardown(no_more_than_fits_is_asked_for, setup, teardown),
 #define T(name) cmocka_unit_test_setup_teardown(name, setup_attached, teardown)
 		T(records_are_kept_and_handed_over),
 		T(record_on_the_wrong_lane_ends_the_channel),
