@@ -220,6 +220,7 @@ static u32 attached(struct memx_attacher *a, const struct memx_agreed *agreed, u
 {
 	u32 actions = MEMX_ACT_GO;
 
+	a->since = now;
 	if (a->detach) {
 		a->state = MEMX_A_DETACHING;
 		return MEMX_ACT_DETACH;
@@ -232,7 +233,6 @@ static u32 attached(struct memx_attacher *a, const struct memx_agreed *agreed, u
 	a->known_epoch = a->epoch;
 	a->unsure = 0;
 	a->state = MEMX_A_ATTACHED;
-	a->since = now;
 	a->status = MEMX_S_OK;
 	return actions;
 }
@@ -287,6 +287,7 @@ u32 memx_attach_detach(struct memx_attacher *a, u64 now)
 	a->detach = true;
 	if (a->state == MEMX_A_ATTACHED) {
 		a->state = MEMX_A_DETACHING;
+		a->since = now;
 		return MEMX_ACT_DETACH;
 	}
 	if (a->state == MEMX_A_REFUSED)

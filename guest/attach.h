@@ -80,7 +80,7 @@ struct memx_attacher {
 	bool detach;		/* the session is to be freed as soon as it is attached */
 	u32 status;		/* of the last refusal */
 	u32 attempts;		/* that came to nothing, for the delay */
-	u64 since;		/* ns; attached since */
+	u64 since;		/* ns; attached, or detaching, since */
 	bool busy;		/* the offer failed because the client of the one before is still there ... */
 	bool departed;		/* ... or has one gone since the offer was made? */
 	struct memx_agreed agreed;

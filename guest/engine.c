@@ -8,6 +8,8 @@
 #include "../shared/memx/check.h"
 #include "lane.h"
 
+#define DETACH_WAIT	1000000000ULL	/* ns */
+
 /* ---- making ---- */
 
 static int lane_init(struct memx_engine *e, u8 index, u8 kind, u32 requests)
@@ -321,6 +323,39 @@ int memx_engine_send_attach(struct memx_engine *e, bool *begun, u32 *next)
 	return control_end(l, len, notify);
 }
 
+/*
+ * Stops what was to be sent still (discards, of pages that are freed as a whole now) and looks whether everything that was
+ * sent is answered. Behind DETACH the relay takes no request, on no lane, and answers what it has with UNKNOWN.
+ */
+static bool all_answered(struct memx_engine *e)
+{
+	unsigned long flags;
+	bool out = false;
+	u8 i;
+
+	for (i = 0; i < e->lanes; i++) {
+		struct memx_lane *l = &e->lane[i];
+
+		memx_lock(&l->lock, flags);
+		l->go = false;
+		out |= l->tx_owner || l->reqs.used_requests;
+		memx_unlock(&l->lock, flags);
+	}
+	return !out;
+}
+
+/* A relay that leaves requests unanswered for so long gets its DETACH all the same. */
+static bool waited_enough(struct memx_engine *e)
+{
+	u64 now = e->ops->now(e->ctx), since;
+	unsigned long flags;
+
+	memx_lock(&e->lock, flags);
+	since = e->attach.since;
+	memx_unlock(&e->lock, flags);
+	return now - since >= DETACH_WAIT;
+}
+
 int memx_engine_send_detach(struct memx_engine *e)
 {
 	struct memx_lane *l = &e->lane[0];
@@ -328,6 +363,8 @@ int memx_engine_send_detach(struct memx_engine *e)
 	bool notify = false, asked = false;
 	int len;
 
+	if (!all_answered(e) && !waited_enough(e))
+		return 0;
 	if (!memx_lane_tx_take(l))
 		return 0;
 	len = memx_lane_tx_owed(l, &notify);

@@ -166,7 +166,8 @@ void memx_engine_departed(struct memx_engine *e);
 
 /* Sends ATTACH and MAP frames from record *@next on. 1: all sent, 0: wait for room and call again, -EPROTO. */
 int memx_engine_send_attach(struct memx_engine *e, bool *begun, u32 *next);
-int memx_engine_send_detach(struct memx_engine *e);	/* 1, 0, -EPROTO as above */
+/* 1, 0, -EPROTO as above. Ends all other sending and waits (0) for what is out, but not for ever. */
+int memx_engine_send_detach(struct memx_engine *e);
 
 /* Makes the tables for what was agreed. -ENOMEM; may sleep. No item is anywhere, lanes are not going. */
 int memx_engine_size(struct memx_engine *e, u32 slots, u8 order);

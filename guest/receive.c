@@ -106,7 +106,8 @@ static enum verdict end_discard(struct memx_lane *l, struct memx_item *item, u32
 
 	memx_assert_held(&l->lock);
 	item->error = 0;
-	if (status == MEMX_S_OK || status == MEMX_S_OLD || status == MEMX_S_ABSENT) {
+	/* UNKNOWN: the session is freed, with this page. Should it be void for another reason, the next store or fetch is told. */
+	if (status == MEMX_S_OK || status == MEMX_S_OLD || status == MEMX_S_ABSENT || status == MEMX_S_UNKNOWN) {
 		count(l->engine, MEMX_C_discards, 1);
 		return V_DONE;
 	}

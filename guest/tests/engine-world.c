@@ -258,7 +258,8 @@ static void relay_discard(struct world *w, u8 lane, const struct memx_head *head
 
 	assert_true(count > 0);
 	assert_int_equal(memx_check_wants(want, (u32)count, memx_le32(io->extent), ORDER, SLOTS), 0);
-	for (i = 0; i < count; i++)
+	reply.status = injected(w, w->fail_discard);
+	for (i = 0; i < count && !reply.status; i++)
 		relay_one(w, memx_le32(want[i].slot), memx_le64(want[i].version), NULL, NULL);
 	relay_send(w, lane, &reply, io);
 }
@@ -306,6 +307,8 @@ static void relay_frame(struct world *w, u8 lane, const struct memx_head *head)
 
 	if (head->reply)
 		return;
+	if (head->op == MEMX_OP_STORE || head->op == MEMX_OP_FETCH || head->op == MEMX_OP_DISCARD)
+		assert_true(w->attached && head->epoch == w->epoch);
 	switch (head->op) {
 	case MEMX_OP_ATTACH:
 		assert_true(head->epoch > w->epoch);

@@ -53,7 +53,7 @@ struct world {
 	bool attached, silent;
 	u32 asked, attaches;	/* slots of the last ATTACH; and how many came */
 	u32 refuse;		/* status for ATTACH */
-	u32 fail_store, fail_fetch;	/* status for a while */
+	u32 fail_store, fail_fetch, fail_discard;	/* status for a while */
 	u32 fail_left;
 	bool partial, damage;
 	_Alignas(8) u8 buf[MEMX_MAX_FRAME];

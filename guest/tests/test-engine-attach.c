@@ -260,6 +260,72 @@ static void detach_draws_a_new_session(void **state)
 	assert_memory_not_equal(old, w->e.attach.session, 16);
 }
 
+static bool is_freed(void *arg, u32 slot)
+{
+	(void)arg;
+	(void)slot;
+	return true;
+}
+
+/* Discards of @n stored slots from @slot on, with the items from @first on. */
+static void discard(struct world *w, u32 first, u32 slot, u32 n)
+{
+	u32 i;
+
+	for (i = 0; i < n; i++) {
+		w->ended[first + i] = 0;
+		w->outstanding++;
+		assert_true(memx_engine_discard(&w->e, slot + i, is_freed, NULL, &w->item[first + i]));
+	}
+}
+
+/* Discards that are out or wait to be sent, on a lane beside the one of DETACH: the relay takes none of them behind it. */
+static void detach_comes_after_the_discards(void **state)
+{
+	struct world *w = *state;
+	u8 old[16];
+
+	memcpy(old, w->e.attach.session, 16);
+	store(w, 0, 256, 256, 1);
+	run(w);
+	w->silent = true;
+	discard(w, 0, 256, 256);
+	w->e.attach.frozen = true;
+	w->e.actions |= memx_attach_detach(&w->e.attach, w->now);
+	run(w);
+	assert_true(w->detach);
+	w->silent = false;
+	run(w);
+	assert_memory_not_equal(old, w->e.attach.session, 16);
+	assert_int_equal(w->attaches, 2);
+	assert_int_equal(w->violations, 0);
+	assert_int_equal(w->outstanding, 0);
+}
+
+/* A relay that answers none is not waited for for ever; and that it frees all in place of one page is no loss of the channel. */
+static void detach_does_not_wait_for_ever(void **state)
+{
+	struct world *w = *state;
+
+	store(w, 0, 512, 8, 1);
+	run(w);
+	w->silent = true;
+	discard(w, 0, 512, 8);
+	w->e.actions |= memx_attach_detach(&w->e.attach, w->now);
+	pass(w, 900);
+	assert_true(w->detach);
+	pass(w, 200);
+	assert_false(w->detach);
+	w->fail_discard = MEMX_S_UNKNOWN;
+	w->fail_left = ~0U;
+	w->silent = false;
+	run(w);
+	assert_int_equal(w->e.attach.state, MEMX_A_ATTACHED);
+	assert_int_equal(w->attaches, 2);
+	assert_int_equal(w->violations, 0);
+	assert_int_equal(w->outstanding, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -278,6 +344,8 @@ int main(void)
 		T(second_hello_ends_the_channel),
 		T(superseded_gives_up),
 		T(detach_draws_a_new_session),
+		T(detach_comes_after_the_discards),
+		T(detach_does_not_wait_for_ever),
 	};
 
 	return cmocka_run_group_tests_name("engine-attach", tests, NULL, NULL);
