@@ -37,7 +37,7 @@ MODULE_PARM_DESC(deadline_ms, "milliseconds after which a page that waits for th
 
 static unsigned int trim_pages = 16384;
 module_param(trim_pages, uint, 0444);
-MODULE_PARM_DESC(trim_pages, "swap slots per second that are looked at to give freed ones back (0: none; has no effect from Linux 6.18 on)");
+MODULE_PARM_DESC(trim_pages, "swap slots per second that are looked at to give freed ones back (0: none; from Linux 6.18 on only what later stores left behind is found)");
 
 enum {
 	MAX_MB = 1 << 24,	/* 16 TiB, the most that slots of 32 bits count */

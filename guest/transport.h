@@ -42,7 +42,7 @@ struct memx_link *memx_link_create(const struct memx_lane_spec *specs, unsigned 
 /*
  * Resets the shared pages and publishes them under the nonce @offer. Process context, never on a task that reclaims for
  * somebody (XenStore has its own thread and GFP_NOIO allocations). -EBUSY: an old client still maps the rings and its live
- * byte is set: call again after the next kick. -EIO: XenStore refused; try later.
+ * byte is set: call again when it has departed, or after a while. -EIO: XenStore refused; try later.
  */
 int memx_link_offer(struct memx_link *link, u64 offer);
 
