@@ -24,7 +24,7 @@
  *
  * Hibernation is another matter. The kernel looks for a block device under every swap area when it
  * writes its image and follows a null pointer where there is none, so it is refused as long as our swap
- * is on, by the notifier that is asked first.
+ * is on, by the notifier that is asked first; and swapon is refused until it is over.
  */
 #include <linux/device.h>
 #include <linux/notifier.h>
@@ -71,7 +71,9 @@ static struct memx_session *guarded;
 
 static int hibernation_event(struct notifier_block *nb, unsigned long event, void *data)
 {
-	if (event != PM_HIBERNATION_PREPARE || !memx_session_swap_on(guarded))
+	if (event == PM_POST_HIBERNATION)
+		memx_session_hibernates(guarded, false);
+	if (event != PM_HIBERNATION_PREPARE || memx_session_hibernates(guarded, true))
 		return NOTIFY_DONE;
 	pr_warn("hibernation refused: swap is on remote memory, which cannot hold the image; swapoff it first\n");
 	return NOTIFY_BAD;

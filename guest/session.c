@@ -328,6 +328,17 @@ void memx_session_resume(struct memx_session *s)
 	memx_session_wake(s);
 }
 
+bool memx_session_hibernates(struct memx_session *s, bool begins)
+{
+	bool may;
+
+	mutex_lock(&s->work_mutex);
+	may = !begins || !s->sis;
+	s->hibernating = begins && may;
+	mutex_unlock(&s->work_mutex);
+	return may;
+}
+
 /* ---- swap on and off ---- */
 
 int memx_session_swapon(struct memx_session *s, struct swap_info_struct *sis)
@@ -341,7 +352,7 @@ int memx_session_swapon(struct memx_session *s, struct swap_info_struct *sis)
 	memx_lock(&e->lock, flags);
 	if (s->stopping || s->gone)
 		err = -ESHUTDOWN;
-	else if (s->sis)
+	else if (s->sis || s->hibernating)
 		err = -EBUSY;
 	else if (!s->slots || !e->attach.sized || e->attach.detach || e->actions & MEMX_ACT_SIZE)
 		err = -EAGAIN;

@@ -81,7 +81,9 @@ void memx_session_resume(struct memx_session *s);
 /* .complete: may writes be taken (true), or do they fail at once (false)? */
 void memx_session_writes(struct memx_session *s, bool allowed);
 
-/* Is swap on? While it is: hibernation is refused. */
+/* Hibernation begins (true) or is over. False: it must not begin, for swap is on. Until it is over swapon is refused. */
+bool memx_session_hibernates(struct memx_session *s, bool begins);
+/* Is swap on? A look without promise. */
 bool memx_session_swap_on(const struct memx_session *s);
 
 /* ---- looking ---- */
@@ -137,7 +139,7 @@ u32 memx_session_trim(const struct memx_session *s);
 /* ---- for swapfs.c and the hook files ---- */
 
 /*
- * swapon. -EAGAIN before the first attach, -EBUSY while a swap file is active, -ESHUTDOWN superseded or stopping, -ESTALE where
+ * swapon. -EAGAIN before the first attach, -EBUSY while a swap file is active or the guest hibernates, -ESHUTDOWN superseded or stopping, -ESTALE where
  * the header that was read promised more pages (sis->max, which counts the header's too) than are granted now. On success
  * the size is frozen until memx_session_swapoff(), which ends with the session freed at the donors (in the background).
  */

@@ -91,6 +91,7 @@ struct memx_session {
 	struct mutex trim_mutex;	/* sis, trim_next: the trimmer reads through sis only under it */
 	struct swap_info_struct *sis;	/* while swap is on */
 	bool swapped;			/* it was on at some time */
+	bool hibernating;		/* under work_mutex: it must not come on */
 	u32 trim_next;
 
 	spinlock_t reason_lock;		/* reason */
