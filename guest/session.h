@@ -139,9 +139,10 @@ u32 memx_session_trim(const struct memx_session *s);
 /* ---- for swapfs.c and the hook files ---- */
 
 /*
- * swapon. -EAGAIN before the first attach, -EBUSY while a swap file is active or the guest hibernates, -ESHUTDOWN superseded or stopping, -ESTALE where
- * the header that was read promised more pages (sis->max, which counts the header's too) than are granted now. On success
- * the size is frozen until memx_session_swapoff(), which ends with the session freed at the donors (in the background).
+ * swapon. -EAGAIN before the first attach, -EBUSY while a swap file is active or the guest hibernates, -ESHUTDOWN superseded or
+ * stopping, -ESTALE where the header that was read promised more pages (sis->max, which counts the header's too) than are
+ * granted now. On success the size is frozen until memx_session_swapoff(), which ends with the session freed at the donors
+ * (in the background).
  */
 int memx_session_swapon(struct memx_session *s, struct swap_info_struct *sis);
 void memx_session_swapoff(struct memx_session *s);
