@@ -468,6 +468,23 @@ void memx_engine_tick(struct memx_engine *e, u64 before)
 	wake_lanes(e);
 }
 
+void memx_engine_hurry(struct memx_engine *e)
+{
+	unsigned long flags;
+	bool due;
+	u8 i;
+
+	for (i = 0; i < e->lanes; i++) {
+		struct memx_lane *l = &e->lane[i];
+
+		memx_lock(&l->lock, flags);
+		due = l->up && l->go && memx_reqs_hurry(&l->reqs);
+		memx_unlock(&l->lock, flags);
+		if (due)
+			e->ops->wake_lane(e->ctx, i);
+	}
+}
+
 void memx_engine_gone(struct memx_engine *e, bool gone)
 {
 	memx_store_once(&e->gone, gone);

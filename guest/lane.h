@@ -176,6 +176,12 @@ void memx_engine_unsize(struct memx_engine *e);
 /* Tries again what was parked; gives up what is older than @before (0: nothing). */
 void memx_engine_tick(struct memx_engine *e, u64 before);
 
+/*
+ * Sends what was put off to make a larger batch (reqs.h). To be called a few times a second while there may be something: one
+ * extent whose donors are away must not hold up the pages of the others.
+ */
+void memx_engine_hurry(struct memx_engine *e);
+
 /* From now on every item that is submitted ends with -EIO at once (superseded, or stopping); or no longer. */
 void memx_engine_gone(struct memx_engine *e, bool gone);
 /* Ends every item that is here with @err. Lanes are down, so that none is out. */

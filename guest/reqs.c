@@ -111,11 +111,17 @@ static u32 reqs_room(const struct memx_reqs *q, u8 op)
  */
 static bool reqs_ripe(const struct memx_reqs *q, const struct memx_item *head, u32 count, u32 room)
 {
-	if (head->op == MEMX_OP_FETCH || count == q->max_pages || list_empty(&q->out))
+	if (head->op == MEMX_OP_FETCH || count == q->max_pages || list_empty(&q->out) || q->hurried)
 		return true;
 	if (count == room)
 		return false;
 	return q->answered || q->n_pending >= 2 * q->max_pages;
+}
+
+bool memx_reqs_hurry(struct memx_reqs *q)
+{
+	q->hurried = !list_empty(&q->pending);
+	return q->hurried;
 }
 
 struct memx_req *memx_reqs_next(struct memx_reqs *q)
@@ -126,6 +132,7 @@ struct memx_req *memx_reqs_next(struct memx_reqs *q)
 
 	if (list_empty(&q->pending)) {
 		q->answered = false;
+		q->hurried = false;
 		return NULL;
 	}
 	head = list_first_entry(&q->pending, struct memx_item, node);
@@ -217,6 +224,7 @@ struct memx_req *memx_reqs_answer(struct memx_reqs *q, u64 tag, u16 op)
 		return NULL;
 	r->state = MEMX_REQ_ENDING;
 	q->answered = true;
+	q->hurried = false;
 	return r;
 }
 
@@ -237,6 +245,7 @@ void memx_reqs_lost(struct memx_reqs *q)
 		req_release(q, r);
 	}
 	q->answered = false;
+	q->hurried = false;
 }
 
 u32 memx_reqs_expire(struct memx_reqs *q, u64 before, struct list_head *to)

@@ -9,7 +9,9 @@
  * seen as what it is: a peer that lies. The ring is never consulted about what is outstanding.
  *
  * When to send [the rule of RFC 896, applied to pages]: a batch that is full goes at once; one that is not goes when nothing
- * is outstanding on this lane, or when an answer has come since it was put off. There is no timer. Fetches never wait.
+ * is outstanding on this lane, or when an answer has come since it was put off. Fetches never wait. There is no timer here, but
+ * what is out may be about an extent whose donors are all away, and be answered never: so the caller hurries what was put off,
+ * from time to time (memx_reqs_hurry()).
  *
  * Locking: the caller's, one lock for all of it.
  */
@@ -61,6 +63,7 @@ struct memx_reqs {
 	struct list_head pending;	/* items, oldest first */
 	u32 n_pending;
 	bool answered;		/* since a batch was put off: the next partial one may go */
+	bool hurried;		/* partial ones go, until there is an answer or nothing is left */
 
 	/* What is allowed and what is used of it. */
 	u8 order;		/* log2 of slots per extent */
@@ -81,6 +84,9 @@ int memx_reqs_limits(struct memx_reqs *q, u8 kind, u8 order, u32 max_pages, u32 
 
 void memx_reqs_queue(struct memx_reqs *q, struct memx_item *item);	/* at the end */
 void memx_reqs_requeue(struct memx_reqs *q, struct memx_item *item);	/* at the front */
+
+/* What is put off need not wait any longer for an answer to what is out. True: there is something, so look what may go. */
+bool memx_reqs_hurry(struct memx_reqs *q);
 
 /*
  * Takes the next request that may go now, or NULL: nothing is pending, the credits are used up, or a partial batch is put

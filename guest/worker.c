@@ -263,7 +263,7 @@ static void send_control(struct memx_session *s)
 		s->detach_due = false;
 }
 
-/* What has to happen from time to time: retries, deadlines, freed slots. */
+/* What has to happen from time to time: retries, deadlines, batches that were put off, freed slots. */
 static void tick(struct memx_session *s)
 {
 	u64 now = ktime_get_ns(), age = (u64)READ_ONCE(s->deadline_ms) * NSEC_PER_MSEC;
@@ -276,6 +276,7 @@ static void tick(struct memx_session *s)
 		s->next_retry = 0;
 		memx_engine_tick(&s->engine, age && now > age ? now - age : 0);
 	}
+	memx_engine_hurry(&s->engine);
 	if (!s->quiescing)
 		memx_trim(s);
 }
@@ -299,7 +300,7 @@ static long work_timeout(struct memx_session *s)
 		timeout = min(timeout, (long)msecs_to_jiffies(20));
 	if (memx_engine_parked(e) || READ_ONCE(s->deadline_ms))
 		timeout = min(timeout, (long)msecs_to_jiffies(MEMX_TRIM_MS));
-	if (READ_ONCE(s->sis) && READ_ONCE(s->trim_pages))
+	if (READ_ONCE(s->sis))
 		timeout = min(timeout, (long)msecs_to_jiffies(MEMX_TRIM_MS));
 	return timeout;
 }

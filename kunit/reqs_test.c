@@ -109,6 +109,39 @@ static void batch_waits(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, second->count, 5);
 }
 
+/* What is out may never be answered: what is put off goes when it is hurried, also where the credits are nearly used up. */
+static void batch_hurried_goes(struct kunit *test)
+{
+	struct memx_reqs *q = queue(test);
+	struct memx_req *first, *r;
+
+	KUNIT_EXPECT_FALSE(test, memx_reqs_hurry(q));
+	put(test, MEMX_OP_STORE, 3);
+	first = send(test);
+	KUNIT_ASSERT_NOT_NULL(test, first);
+	put_run(test, MEMX_OP_STORE, 4, 5);
+	KUNIT_EXPECT_NULL(test, memx_reqs_next(q));
+	KUNIT_EXPECT_TRUE(test, memx_reqs_hurry(q));
+	r = send(test);
+	KUNIT_ASSERT_NOT_NULL(test, r);
+	KUNIT_EXPECT_EQ(test, r->count, 5);
+	KUNIT_EXPECT_NULL(test, memx_reqs_next(q));
+
+	/* That was for what was there: what comes later is put off again. */
+	put(test, MEMX_OP_STORE, 20);
+	KUNIT_EXPECT_NULL(test, memx_reqs_next(q));
+	q->limit_pages = q->used_pages + 2;
+	put_run(test, MEMX_OP_STORE, 21, 3);
+	KUNIT_EXPECT_TRUE(test, memx_reqs_hurry(q));
+	r = send(test);
+	KUNIT_ASSERT_NOT_NULL(test, r);
+	KUNIT_EXPECT_EQ(test, r->count, 2);
+
+	/* An answer brings back the rule, and more credit. */
+	KUNIT_ASSERT_PTR_EQ(test, memx_reqs_answer(q, first->tag, MEMX_OP_STORE), first);
+	KUNIT_EXPECT_FALSE(test, q->hurried);
+}
+
 static void batch_full_goes(struct kunit *test)
 {
 	struct memx_req *r;
@@ -372,6 +405,7 @@ static struct kunit_case reqs_cases[] = {
 	KUNIT_CASE(reqs_no_limits),
 	KUNIT_CASE(batch_first_goes),
 	KUNIT_CASE(batch_waits),
+	KUNIT_CASE(batch_hurried_goes),
 	KUNIT_CASE(batch_full_goes),
 	KUNIT_CASE(batch_fetch_goes),
 	KUNIT_CASE(batch_sorted),

@@ -231,6 +231,8 @@ static void relay_store(struct world *w, u8 lane, const struct memx_head *head)
 
 	assert_true(count > 0);
 	assert_int_equal(memx_check_pages(desc, (u32)count, memx_le32(io->extent), ORDER, SLOTS), 0);
+	if (w->stuck && memx_le32(io->extent) == w->stuck - 1)
+		return;
 	*rio = *io;
 	for (i = 0; i < count; i++) {
 		const u8 *page = (const u8 *)(desc + count) + (size_t)i * MEMX_PAGE_SIZE;
@@ -390,6 +392,7 @@ void pass(struct world *w, u64 ms)
 {
 	w->now += ms * 1000000;
 	memx_engine_tick(&w->e, 0);
+	memx_engine_hurry(&w->e);
 	run(w);
 }
 

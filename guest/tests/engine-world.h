@@ -51,6 +51,7 @@ struct world {
 	u32 records_seen, last_seen;
 	bool hello_sent[LANES];
 	bool attached, silent;
+	u32 stuck;		/* one more than the number of an extent whose stores are not answered; 0: none */
 	u32 asked, attaches;	/* slots of the last ATTACH; and how many came */
 	u32 refuse;		/* status for ATTACH */
 	u32 fail_store, fail_fetch, fail_discard;	/* status for a while */

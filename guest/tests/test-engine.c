@@ -260,6 +260,30 @@ static void deadline_ends_what_waits(void **state)
 	holds(w, 1, 20, 1, 1);
 }
 
+/* The donors of one extent are all away, so the relay holds its store back: the pages of another extent do not wait for it. */
+static void stuck_extent_holds_nobody_up(void **state)
+{
+	struct world *w = *state;
+
+	w->stuck = 1;
+	store(w, 0, 3, 1, 1);
+	run(w);
+	store(w, 1, 4 << ORDER, 5, 1);	/* of the same lane, too few to fill a batch */
+	run(w);
+	assert_int_equal(w->outstanding, 6);
+	pass(w, 250);
+	ended(w, 1, 5, 0);
+	assert_int_equal(w->outstanding, 1);
+	w->stuck = 0;
+	crash(w);
+	while (w->outstanding)
+		pass(w, 700);
+	ended(w, 0, 1, 0);
+	fetch(w, 0, 3, 1);
+	run(w);
+	holds(w, 0, 3, 1, 1);
+}
+
 /* Everything at random: what was acknowledged last is what is read, whatever happens to the relay. */
 static void random_life(void **state)
 {
@@ -344,6 +368,7 @@ int main(void)
 		T(damaged_page_is_asked_for_again),
 		T(old_page_with_a_good_trailer_is_not_believed),
 		T(deadline_ends_what_waits),
+		T(stuck_extent_holds_nobody_up),
 		T(random_life),
 	};
 
