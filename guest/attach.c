@@ -170,7 +170,7 @@ int memx_attach_hello(struct memx_attacher *a, u8 lane, const struct memx_hello 
 {
 	*proto = 0;
 	if (a->state != MEMX_A_OFFERED || lane >= a->lanes || a->hello & 1U << lane || hello->role != MEMX_ROLE_RELAY ||
-	    hello->lane != lane || memx_le64(hello->offer) != a->offer)
+	    hello->lane != lane || memx_le64(hello->offer) != a->offer || memx_check_hello(hello))
 		return -EPROTO;
 	*proto = memx_proto_common(memx_le16(hello->proto_min), memx_le16(hello->proto_max), MEMX_PROTO_MIN, MEMX_PROTO_MAX);
 	if (!*proto) {

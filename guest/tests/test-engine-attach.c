@@ -226,6 +226,26 @@ static void second_hello_ends_the_channel(void **state)
 	assert_int_equal(w->violations, 1);
 }
 
+static void hello_with_a_reserved_field_in_use_is_refused(void **state)
+{
+	struct world *w = *state;
+	struct memx_hello hello = {
+		.proto_min = memx_put_le16(1), .proto_max = memx_put_le16(1), .role = MEMX_ROLE_RELAY, .lane = 1,
+	};
+	u16 proto;
+
+	crash(w);
+	w->silent = true;
+	w->now += 10000000000ULL;
+	run(w);
+	assert_int_equal(w->e.attach.state, MEMX_A_OFFERED);
+	hello.offer = memx_put_le64(w->e.attach.offer);
+	hello.resv[13] = 1;
+	assert_int_equal(memx_attach_hello(&w->e.attach, 1, &hello, &proto), -EPROTO);
+	hello.resv[13] = 0;
+	assert_int_equal(memx_attach_hello(&w->e.attach, 1, &hello, &proto), 0);
+}
+
 static void superseded_gives_up(void **state)
 {
 	struct world *w = *state;
@@ -342,6 +362,7 @@ int main(void)
 		T(resume_stores_nothing_under_the_old_lineage),
 		T(double_answer_ends_the_channel),
 		T(second_hello_ends_the_channel),
+		T(hello_with_a_reserved_field_in_use_is_refused),
 		T(superseded_gives_up),
 		T(detach_draws_a_new_session),
 		T(detach_comes_after_the_discards),

@@ -249,6 +249,8 @@ static int op_hello(struct srv_req *req)
 
 	if (conn->greeted)
 		return srv_violation(req, "a second HELLO");
+	if (memx_check_hello(hello))
+		return srv_violation(req, "a reserved field of HELLO in use");
 	if (hello->role != MEMX_ROLE_RELAY && hello->role != MEMX_ROLE_DONOR && hello->role != MEMX_ROLE_ADMIN)
 		return srv_violation(req, "HELLO from a role that has no business here");
 

@@ -55,6 +55,16 @@ static void a_guest_has_no_business_here(void **state)
 	relay_free(r);
 }
 
+static void hello_has_nothing_in_reserved_fields(void **state)
+{
+	struct relay *first = *state, *r = relay_raw(first->donor);
+	struct memx_hello body = { .proto_min = memx_put_le16(1), .proto_max = memx_put_le16(1), .role = MEMX_ROLE_RELAY };
+
+	body.resv[13] = 1;
+	assert_int_equal(ask(r, MEMX_OP_HELLO, 0, 0, &body, sizeof(body)), -EPROTO);
+	relay_free(r);
+}
+
 /* ---- epochs ----------------------------------------------------------------------------------------------------------- */
 
 static void a_session_is_made_only_on_demand(void **state)
@@ -416,6 +426,7 @@ int main(void)
 		TEST(nothing_is_served_before_hello),
 		TEST(hello_comes_once),
 		TEST(a_guest_has_no_business_here),
+		TEST(hello_has_nothing_in_reserved_fields),
 		TEST(a_session_is_made_only_on_demand),
 		TEST(the_same_fence_again_gives_the_same_handle),
 		TEST(a_lower_epoch_is_fenced_off),

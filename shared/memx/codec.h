@@ -272,7 +272,7 @@ static inline int memx_check_record(const struct memx_record *rec, u32 extents)
 				return -EINVAL;
 			continue;
 		}
-		if (r->state < MEMX_R_LIVE || r->state > MEMX_R_STALE)
+		if (r->state < MEMX_R_LIVE || r->state > MEMX_R_STALE || memcmp(r->resv, none.resv, sizeof(none.resv)))
 			return -EINVAL;
 		if (r->state == MEMX_R_LIVE)
 			live++;
@@ -333,6 +333,14 @@ static inline int memx_check_peers(const struct memx_head *head, const struct me
 }
 
 /* ---- HELLO --------------------------------------------------------------------------------------------------------------- */
+
+/* Checks what has no meaning in a HELLO, which is a request. 0 or -EPROTO. */
+static inline int memx_check_hello(const struct memx_hello *hello)
+{
+	static const struct memx_hello none;
+
+	return memcmp(hello->resv, none.resv, sizeof(none.resv)) ? -EPROTO : 0;
+}
 
 /* The version that both sides speak, or 0. */
 static inline u16 memx_proto_common(u16 min_a, u16 max_a, u16 min_b, u16 max_b)

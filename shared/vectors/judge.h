@@ -135,6 +135,8 @@ static inline int memx_judge(const struct memx_vector *v, const u8 *frame, u32 l
 	if (fixed >= 0) {
 		if (head->len != (u32)fixed)
 			return -EPROTO;
+		if (head->op == MEMX_OP_HELLO && !head->reply)
+			return memx_check_hello((const void *)body);
 		if (head->op == MEMX_OP_PLACE && !head->reply)
 			return memx_check_record((const void *)(body + offsetof(struct memx_place, record)),
 						 memx_extents(v->slots, v->order));
