@@ -341,6 +341,12 @@ bool memx_session_hibernates(struct memx_session *s, bool begins)
 
 /* ---- swap on and off ---- */
 
+int memx_session_not_yet(void)
+{
+	pr_info("swapon: not yet, no relay has attached; the uevent will say when\n");
+	return -EAGAIN;
+}
+
 int memx_session_swapon(struct memx_session *s, struct swap_info_struct *sis)
 {
 	struct memx_engine *e = &s->engine;
@@ -373,7 +379,7 @@ int memx_session_swapon(struct memx_session *s, struct swap_info_struct *sis)
 	if (!err)
 		memx_session_wake(s);	/* from now on it looks for freed slots, again and again */
 	if (err == -EAGAIN)
-		pr_info("swapon: not yet, no relay has attached; the uevent will say when\n");
+		memx_session_not_yet();
 	if (err == -ESTALE)
 		pr_warn("swapon: the header says %u pages, but %u are granted since it was read; try again\n", sis->max,
 			READ_ONCE(s->slots));

@@ -26,7 +26,6 @@
 #include "transport.h"
 
 enum {
-	MEMX_REASON_LEN		= 256,
 	MEMX_TICK_MS		= 500,	/* pages that met an error are tried again so often */
 	MEMX_TRIM_MS		= 250,	/* so often the trimmer looks */
 	MEMX_TRIM_ITEMS		= 256,	/* discards under way */
@@ -95,13 +94,14 @@ struct memx_session {
 	u32 trim_next;
 
 	spinlock_t reason_lock;		/* reason */
-	char reason[MEMX_REASON_LEN];
+	char reason[MEMX_REASON_MAX];
 };
 
 /* session.c */
 void memx_session_wake(struct memx_session *s);
 void memx_session_count(struct memx_session *s, enum memx_counter what, u64 n);
 void memx_session_set_reason(struct memx_session *s, const char *reason);
+int memx_session_not_yet(void);		/* says that swapon has to wait for the first attach; -EAGAIN */
 
 /* worker.c */
 int memx_worker(void *arg);

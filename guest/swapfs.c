@@ -41,8 +41,7 @@ int memx_swap_read_folio(struct file *file, struct folio *folio)
 	if (folio->index) {
 		err = -EIO;
 	} else if (!slots) {
-		pr_info("swapon: not yet, no relay has attached; the uevent will say when\n");
-		err = -EAGAIN;
+		err = memx_session_not_yet();
 	} else {
 		memx_session_id(fs_session, id);
 		page = kmap_local_folio(folio, 0);

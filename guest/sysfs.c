@@ -11,6 +11,7 @@
 #include <linux/sysfs.h>
 
 #include "module.h"
+#include "transport.h"
 
 #define MEMX_SHOW(name, format, ...)								\
 static ssize_t name##_show(struct device *dev, struct device_attribute *attr, char *buf)	\
@@ -49,7 +50,7 @@ static DEVICE_ATTR_RO(extent_size);
 
 static ssize_t reason_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
-	char text[256];
+	char text[MEMX_REASON_MAX];
 
 	memx_session_reason(dev_get_drvdata(dev), text, sizeof(text));
 	return sysfs_emit(buf, "%s\n", text);

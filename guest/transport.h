@@ -13,6 +13,10 @@
 
 #include "../shared/memx/vring.h"
 
+enum {
+	MEMX_REASON_MAX = 256,		/* bytes of a reason for a refusal, terminator included */
+};
+
 struct memx_link;
 
 struct memx_lane_spec {
@@ -29,8 +33,8 @@ struct memx_link_events {
 	 */
 	void (*kick)(void *ctx, unsigned int lane);
 	/*
-	 * The toolstack's side said why it does not serve this guest (text of data/memx/refused; never NULL, at most 256 bytes,
-	 * printable). Called from a workqueue. May sleep.
+	 * The toolstack's side said why it does not serve this guest (text of data/memx/refused; never NULL, at most MEMX_REASON_MAX
+	 * bytes, printable). Called from a workqueue. May sleep.
 	 */
 	void (*refused)(void *ctx, const char *reason);
 };

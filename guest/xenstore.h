@@ -11,9 +11,7 @@
 #include <xen/interface/grant_table.h>
 #include <xen/xenbus.h>
 
-enum {
-	MEMX_REASON_MAX = 256,		/* bytes of a refusal that are shown, terminator included */
-};
+#include "transport.h"
 
 /* Where a client finds one lane. */
 struct memx_xs_lane {
