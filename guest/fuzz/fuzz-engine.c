@@ -606,6 +606,8 @@ static void step(struct world *w)
 	case 14:
 		w->now += 1000000ULL << what / 16;
 		memx_engine_tick(&w->e, fuzz_rarely(&in, 16) ? w->now - 1000000 : 0);
+		if (what & 1)
+			memx_engine_hurry(&w->e);
 		break;
 	default:
 		if (what >= 0xe0)	/* it dies */
