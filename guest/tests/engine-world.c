@@ -181,7 +181,8 @@ void relay_record(struct world *w, u32 extent, u64 generation)
 static void relay_attach(struct world *w, const struct memx_head *head)
 {
 	struct memx_attached body = {
-		.slots = memx_put_le32(w->asked && w->asked < SLOTS ? w->asked : SLOTS), .extent_order = ORDER, .replicas = 1, .max_pages = 32,
+		.slots = memx_put_le32(w->asked && w->asked < SLOTS ? w->asked : SLOTS),
+		.extent_order = ORDER, .replicas = 1, .max_pages = 32,
 		.lane_requests = memx_put_le32(16), .lane_pages = memx_put_le32(256), .retry_ms = memx_put_le32(500),
 	};
 	struct memx_head reply = {

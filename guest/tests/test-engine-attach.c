@@ -322,7 +322,7 @@ static void detach_comes_after_the_discards(void **state)
 	assert_int_equal(w->outstanding, 0);
 }
 
-/* A relay that answers none is not waited for for ever; and that it frees all in place of one page is no loss of the channel. */
+/* A relay that answers none is not waited for without end; and that it frees all in place of one page is no loss of the channel. */
 static void detach_does_not_wait_for_ever(void **state)
 {
 	struct world *w = *state;
