@@ -17,7 +17,7 @@ MODULE_PARM_DESC(size_mb, "swap wanted, in MiB (0: what Dom0's quota for this gu
 
 static unsigned int replicas;
 module_param(replicas, uint, 0444);
-MODULE_PARM_DESC(replicas, "copies wanted of each page, 1 to 4 (0: what Dom0 has configured)");
+MODULE_PARM_DESC(replicas, "copies wanted of each page, 1 to 3 (0: what Dom0 has configured)");
 
 static unsigned int store_lanes;
 module_param(store_lanes, uint, 0444);
@@ -57,8 +57,9 @@ int memx_params_get(struct memx_session_config *config)
 
 	if (size_mb >= MAX_MB)
 		return refuse("size_mb", size_mb, "0 to 16777215");
-	if (replicas > MEMX_MAX_REPLICAS)
-		return refuse("replicas", replicas, "0 to 4");
+	BUILD_BUG_ON(MEMX_MAX_COPIES != 3);	/* the texts say so */
+	if (replicas > MEMX_MAX_COPIES)
+		return refuse("replicas", replicas, "0 to 3");
 	if (store >= MEMX_MAX_LANES)
 		return refuse("store_lanes", store, "0 to 7");
 	if (fetch > MEMX_MAX_LANES - store)

@@ -24,7 +24,7 @@ static const struct memx_conf_key relay_keys[] = {
 	RELAY("xenstore", BOOL, xenstore),
 	RELAY("workers", UINT, workers, .min = 1, .max = 1),
 	RELAY("log", CHOICE, log_level, .choices = levels),
-	RELAY("replicas", UINT, replicas, .min = 1, .max = MEMX_MAX_REPLICAS - 1),
+	RELAY("replicas", UINT, replicas, .min = 1, .max = MEMX_MAX_COPIES),
 	RELAY("extent", SIZE, extent, .min = 4096ULL << MEMX_MIN_EXTENT_ORDER, .max = 4096ULL << MEMX_MAX_EXTENT_ORDER),
 	RELAY("staging", SIZE, staging, .min = 4 << 20, .max = 1ULL << 32),
 	RELAY("donor_queue", SIZE, donor_queue, .min = 1 << 20, .max = 1ULL << 30),
@@ -48,7 +48,7 @@ static const struct memx_conf_key guest_keys[] = {
 	MEMX_CONF_KEY("name", STRING, struct conf_guest, name),
 	MEMX_CONF_KEY("uuid", UUID, struct conf_guest, uuid),
 	MEMX_CONF_KEY("quota", SIZE, struct conf_guest, quota, .min = 1 << 20, .max = 16ULL << 40, .required = true),
-	MEMX_CONF_KEY("replicas", UINT, struct conf_guest, replicas, .min = 1, .max = MEMX_MAX_REPLICAS - 1),
+	MEMX_CONF_KEY("replicas", UINT, struct conf_guest, replicas, .min = 1, .max = MEMX_MAX_COPIES),
 	MEMX_CONF_END
 };
 

@@ -25,6 +25,7 @@ enum {
 
 	MEMX_MAX_PAGES		= 32,	/* pages in one STORE, FETCH or DISCARD; the kernel's SWAP_CLUSTER_MAX */
 	MEMX_MAX_REPLICAS	= 4,	/* in one placement record */
+	MEMX_MAX_COPIES		= MEMX_MAX_REPLICAS - 1,	/* of a page, granted: one place is for the replacement */
 	MEMX_MAX_LINEAGE	= 4,	/* lineage ids presented: the current one and the last three */
 	MEMX_MAX_RECORDS	= 16,	/* records in one MAP or RECORD frame */
 	MEMX_MAX_EXTENTS	= 512,	/* extents named in one RETAIN or LIST frame */
@@ -100,7 +101,7 @@ enum memx_op {
 	X(UNKNOWN,	12, "no such session or handle here")								\
 	X(CORRUPT,	13, "the page does not match its check")							\
 	X(OP,		14, "unknown operation")									\
-	X(INVALID,	15, "malformed frame or value out of range")							\
+	X(INVALID,	15, "value out of range")									\
 	X(LIMIT,	16, "more outstanding or more objects than agreed")						\
 	X(DRAINING,	17, "shutting down or emptied by its admin")							\
 	X(IO,		18, "no replica answers")									\

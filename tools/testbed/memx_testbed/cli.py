@@ -12,6 +12,7 @@ from . import agent, configs, donors, elf, faults, images, procs, state, status,
 from .state import Spec, TestbedError, View
 from .store import memx_debs
 
+MAX_COPIES = 3          # of a page: what relay.conf takes
 OWN_FAULT = 125         # exit status for the tool's own troubles, in exec
 
 DESCRIPTION = """\
@@ -63,7 +64,7 @@ def add_up_options(cmd):
                      help="memory that each donor gives (enough for all the swap, but at most three "
                           "quarters of this machine's memory)")
     cmd.add_argument("--replicas", type=positive, default=None, metavar="R",
-                     help="copies of each page (2 where there are two donors, else 1)")
+                     help="copies of each page, 1 to 3 (2 where there are two donors, else 1)")
     cmd.add_argument("--kernel", choices=images.KERNELS + ("debug",), default="6.1",
                      help="the guests' Debian kernel (6.1), or one with many detectors")
     cmd.add_argument("--timeout", type=positive, default=600, metavar="S",
@@ -127,6 +128,8 @@ def spec_of(args):
     replicas = args.replicas or min(2, max(1, count))
     if swap and not count:
         raise TestbedError("--swap needs at least one donor; --swap 0 does without MemX")
+    if replicas > MAX_COPIES:
+        raise TestbedError(f"--replicas {replicas}: accepted are 1 to {MAX_COPIES}")
     if count and replicas > count:
         raise TestbedError(f"--replicas {replicas} needs as many donors, there are {count}")
     if args.kernel == "7.3" and args.guest_type == "pvh":
