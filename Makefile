@@ -72,6 +72,8 @@ MAKEFLAGS += --no-builtin-rules --no-builtin-variables --no-print-directory
 .SUFFIXES:
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
+# What make and compilers say is read by tests.
+export LC_ALL := C.UTF-8
 
 ifeq ($(origin CC),default)
 CC := gcc
