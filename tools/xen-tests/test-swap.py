@@ -49,14 +49,13 @@ def freed_slots_are_discarded(t):
     What a job leaves in swap is discarded at the donors when it has ended, without anything else that would wake the module; the
     pages of another one, which goes on, are not.
     """
-    stays = t.pages_start("guest0", memory(t, "guest0"), "--seconds", 60, "--seed", 21)
+    stays = t.pages_start("guest0", memory(t, "guest0"), "--seconds", 3600, "--seed", 21)
     t.wait("the one that stays to be swapped", lambda: next(iter(t.swaps("guest0").values()))[1] > 8 * 1024)
     t.pages("guest0", memory(t, "guest0"), "--touches", 200, "--seed", 22)
     guest, relay = t.counter("guest0", "discards"), t.memctl("host0", "status")["counters"]["discards"]
     t.wait("freed slots to be discarded", lambda: t.counter("guest0", "discards") > guest + 2000)
     t.wait("the relay to have discarded them", lambda: t.memctl("host0", "status")["counters"]["discards"] > relay + 2000)
-    assert stays.running(), "the job that was to stay was over too early to say anything"
-    print(f"# {t.pages_end(stays)}, {t.counter('guest0', 'trimmed')} slots trimmed")
+    print(f"# {t.pages_enough(stays)}, {t.counter('guest0', 'trimmed')} slots trimmed")
     assert t.counter("guest0", "absent") == 0 and t.counter("guest0", "fetch_errors") == 0
 
 
