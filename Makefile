@@ -16,6 +16,7 @@
 #   make faults           the fault campaign: faults-native (FAULTS_N=1000), faults-throughput, faults-xen (FAULTS_XEN_N=50); FAULTS_SEED
 #   make fuzz             the fuzzers, FUZZ_SECONDS (60) each
 #   make install          DESTDIR, prefix, sysconfdir, unitdir, udevdir as usual
+#   make install-guest    of that what belongs into a guest: the script that switches the swap on, its udev rule and unit
 #   make install-dkms     the guest module's source, for DKMS, below $(srcdir_dkms)
 #   make clean            removes build/
 #
@@ -60,7 +61,7 @@
 #   fuzz-wire_RUNS := 20000           so many inputs (default 5000) of at most
 #   fuzz-wire_MAX_LEN := 600          so many bytes (default 600)
 #
-#   INSTALL_FILES += path:destination e.g. server/memx-server.service:$(unitdir)/
+#   INSTALL_FILES += path:destination (GUEST_FILES where it belongs into guests) e.g. server/memx-server.service:$(unitdir)/
 #
 # A test finds the tree's programs of its own variant in $MEMX_BIN, may write below $MEMX_TMP (removed after it
 # passed), and takes its deadline from run-suite. Outputs: build/bin and build/lib (opt), build/asan/..., build/tsan/...
@@ -315,7 +316,9 @@ demo:
 	@$(MAKE) module-$(KVER)
 	@tools/demo/memx-demo --kernel $(KVER) $(DEMO_ARGS)
 
-bench: $(if $(filter memx-bench,$(PROGRAMS)),$(B)/bin/memx-bench $(B)/bin/memx-server $(B)/bin/memx-dom0-relay)
+bench:
+	@tools/setup/packages build
+	@$(MAKE) -j$(JOBS) memx-bench memx-server memx-dom0-relay
 	@MEMX_BIN=$(CURDIR)/$(B)/bin $(B)/bin/memx-bench $(BENCH_ARGS)
 
 # With FAULTS_SEED a campaign's faults come as they came then.
@@ -341,12 +344,21 @@ $(FUZZERS:%=fuzz-run-%): fuzz-run-%: $(fuzz_DIR)/bin/%
 	$< -max_total_time=$(FUZZ_SECONDS) -max_len=$(or $($*_MAX_LEN),600) -rss_limit_mb=2048 -timeout=30 \
 		-artifact_prefix=build/fuzz/$*- build/fuzz/corpus/$* $($*_CORPUS)
 
+# $(1) files as path:destination
+define install_files
+	@$(foreach f,$(1),from=$(firstword $(subst :, ,$(f))); mode=0644; [ ! -x $$from ] || mode=0755; \
+		$(INSTALL) -D -m $$mode $$from \
+		$(DESTDIR)$(patsubst %/,%/$(notdir $(firstword $(subst :, ,$(f)))),$(lastword $(subst :, ,$(f))));) true
+endef
+
 install: programs
 	@$(foreach p,$(PROGRAMS),$(if $($(p)_NOINSTALL),,\
 		$(INSTALL) -D -m 0755 $(B)/bin/$(p) $(DESTDIR)$(if $(filter bin,$($(p)_BINDIR)),$(bindir),$(sbindir))/$(p) &&)) true
-	@$(foreach f,$(INSTALL_FILES),from=$(firstword $(subst :, ,$(f))); mode=0644; [ ! -x $$from ] || mode=0755; \
-		$(INSTALL) -D -m $$mode $$from \
-		$(DESTDIR)$(patsubst %/,%/$(notdir $(firstword $(subst :, ,$(f)))),$(lastword $(subst :, ,$(f))));) true
+	$(call install_files,$(INSTALL_FILES) $(GUEST_FILES))
+
+# What a guest needs beside the module; no compiler, no library.
+install-guest:
+	$(call install_files,$(GUEST_FILES))
 
 # The module's source for DKMS in a guest: dkms add memx/VERSION builds it for every kernel that is installed there.
 DKMS_VERSION := $(file <VERSION)
@@ -365,5 +377,5 @@ FORCE:
 .PHONY: all programs libraries tests suites-unit suites-xen check check-unit check-xen check-packages-unit check-packages-xen \
 	generated lint-sources module modules $(KVERS:%=module-%) $(TEST_MODULES) lint demo hogs check-debug-kernel bench fuzz fuzzers \
 	faults faults-native faults-throughput faults-xen \
-	$(FUZZERS:%=fuzz-run-%) install install-dkms clean FORCE \
+	$(FUZZERS:%=fuzz-run-%) install install-guest install-dkms clean FORCE \
 	$(PROGRAMS) $(foreach t,$(TESTS_C) $(TESTS_SCRIPT) $(TESTS_XEN) $(TESTS_APART),suite-$(t))

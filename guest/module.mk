@@ -3,9 +3,9 @@
 # What is installed in guests: the glue that switches the swap on. The module itself is for DKMS or a package
 # of modules; "make module" builds it.
 
-INSTALL_FILES += guest/udev/memx-swapon:$(sbindir)/
-INSTALL_FILES += guest/udev/60-memx.rules:$(udevdir)/
-INSTALL_FILES += guest/udev/memx-swap.service:$(unitdir)/
+GUEST_FILES += guest/udev/memx-swapon:$(sbindir)/
+GUEST_FILES += guest/udev/60-memx.rules:$(udevdir)/
+GUEST_FILES += guest/udev/memx-swap.service:$(unitdir)/
 
 # The module on real Xen against libxenvchan itself; see guest/tests/test-vchan.py.
 PROGRAMS += vchan-client

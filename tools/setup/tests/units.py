@@ -53,10 +53,22 @@ def exposure(name, limit):
     return said if status or "Overall exposure" not in said else ""
 
 
+def guest_files():
+    """What "make install-guest" lays down is what a guest needs, and nothing of the daemons."""
+    dest = DEST + "-guest"
+    status, said = run("make", "-s", "install-guest", f"DESTDIR={dest}")
+    found = sorted(os.path.relpath(os.path.join(folder, name), dest) for folder, _, names in os.walk(dest) for name in names)
+    want = ["usr/local/lib/systemd/system/memx-swap.service", "usr/local/lib/udev/rules.d/60-memx.rules", "usr/local/sbin/memx-swapon"]
+    if status or said or found != want:
+        return f"status {status}, there is {found}\n{said}"
+    return "" if os.access(os.path.join(dest, want[2]), os.X_OK) else f"{want[2]} cannot be run\n"
+
+
 def main():
     status, said = run("make", "-s", "install", f"DESTDIR={DEST}")
     names = sorted(name for name in (os.listdir(UNITS) if os.path.isdir(UNITS) else []) if name.endswith(".service"))
     tests = [("make install lays down three units", said if status or len(names) != 3 else "")]
+    tests += [("make install-guest lays down a guest's part alone", guest_files())]
     tests += [(f"systemd has nothing to say of {name}", verify(name)) for name in names]
     tests += [(f"{name} is exposed no more than it has to be", exposure(name, limit)) for name, limit in EXPOSURE.items()]
     print(f"1..{len(tests)}")
