@@ -526,8 +526,12 @@ static void step_fence(struct session *s)
 			      a.n, s->replicas, (unsigned long long)s->extents << s->order);
 		return;
 	}
-	if (granted < s->extents)
+	if (granted < s->extents) {
+		core_say(s->core, CORE_LOG_WARN, "attach-reduced", "guest=%s wanted_pages=%llu granted_pages=%llu copies=%u hint=\"%u donors "
+			 "cannot promise more and keep room to repair; add memory\"", s->name, (unsigned long long)s->extents << s->order,
+			 (unsigned long long)granted << s->order, s->replicas, a.n);
 		session_shrink(s, granted);
+	}
 	ask_reservations(s, &a);
 }
 

@@ -170,6 +170,7 @@ def no_room():
             check(slots < 6144, f"{slots} slots granted of 2 x 24 MiB with two copies")
             guest.ask(f"fill 0 {slots} 1")
             guest.ask(f"verify 0 {slots} 1")
+            check(f"wanted_pages=65536 granted_pages={slots}" in world.relay.log(), "the relay's log says that it is less, and of what")
         else:
             check("no room" in answer, f"the reason says that there is no room: {answer}")
             check(world.relay.counters()["attach_refused"] > 0, "the refusal is counted")

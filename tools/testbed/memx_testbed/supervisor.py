@@ -94,7 +94,7 @@ class Supervisor:
                     size = one.wait_swap(index, deadline, self.check)
                     # One page of it is the header, so a whole grant is just below.
                     less = "" if size >= self.spec.swap - 1 else \
-                        f", of the {self.spec.swap} asked for; its dmesg says why"
+                        f", of the {self.spec.swap} asked for; the relay's log says why"
                     self.tell(progress=f"guest{index} has {size} MiB of swap on{less}")
         self.up = True
         self.write_state()
