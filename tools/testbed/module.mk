@@ -2,6 +2,7 @@
 
 TESTS_XEN += testbed
 testbed_CMD := tools/testbed/tests/selftest.py
-testbed_PROGS := memx-server
+testbed_PROGS := memx-dom0-relay memx-server memxctl
+testbed_DEPS := module-6.1
 testbed_TIMEOUT := 1500
 testbed_COST := 80

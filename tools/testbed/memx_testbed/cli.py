@@ -392,13 +392,19 @@ VERBS = {
 }
 
 
+def interrupted(*_):
+    raise KeyboardInterrupt()
+
+
 def main(argv):
     if argv == ["--supervise"]:
         return supervisor.main()
     args = parser().parse_args(argv)
     args.name = args.name or args.early_name or "default"
-    # A SIGTERM unwinds like a Ctrl-C, so that nothing is left behind.
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    # A SIGTERM or a terminal's end unwinds like a Ctrl-C, so that nothing is left behind.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, interrupted)
     try:
         return VERBS[args.verb](args)
     except agent.RunError as error:

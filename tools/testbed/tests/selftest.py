@@ -18,6 +18,7 @@ import traceback
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 TESTBED = os.path.join(os.path.dirname(HERE), "memx-testbed")
+DEMO = os.path.join(os.path.dirname(os.path.dirname(HERE)), "demo", "memx-demo")
 sys.path.insert(0, os.path.dirname(HERE))
 sys.dont_write_bytecode = True
 from memx_testbed import cli, state  # noqa: E402
@@ -355,18 +356,37 @@ def test_down_leaves_nothing():
     assert done.returncode == 125 and b"memx-testbed up" in done.stderr, done
 
 
+def ends_with_all_that_it_began(argv, number, expected, name=None):
+    """Runs argv, sends it a signal as soon as a machine runs, and looks for what is left of its testbed."""
+    def heed():
+        # Whoever started this test may have it ignored, as shells do with SIGINT for what they run in the background.
+        signal.signal(number, signal.SIG_DFL)
+    with subprocess.Popen(argv, preexec_fn=heed, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as one:
+        name = name or f"demo-{one.pid}"
+        try:
+            until("the machine runs", lambda: one.poll() is not None or (state.load(name) or {}).get("hosts"), 120)
+            assert one.poll() is None, one.communicate()[1].decode(errors="replace")
+            pids = processes(name)
+            one.send_signal(number)
+            words = one.communicate(timeout=60)[1].decode(errors="replace")
+            assert one.returncode == expected, (one.returncode, words)
+            assert not any(map(state.alive, pids)), f"{signal.Signals(number).name} leaves processes"
+            assert not os.path.exists(state.directory(name))
+        finally:
+            one.kill()
+            testbed("down", "--name", name)
+
+
 def test_an_interrupted_up_leaves_nothing():
-    # Whoever started this test may have SIGINT ignored, as shells do for what they run in the background.
-    with subprocess.Popen([TESTBED, "up", "--name", NAME, "--swap", "0", "--donors", "1"],
-                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-                          stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as one:
-        until("the machine runs", lambda: (state.load(NAME) or {}).get("hosts"), 60)
-        pids = processes(NAME)
-        one.send_signal(signal.SIGINT)
-        one.communicate(timeout=60)
-        assert one.returncode == 130, one.returncode
-    assert not any(map(state.alive, pids))
-    assert not os.path.exists(state.directory(NAME))
+    for number in (signal.SIGINT, signal.SIGHUP):
+        ends_with_all_that_it_began([TESTBED, "up", "--name", NAME, "--swap", "0", "--donors", "1"], number, 130, NAME)
+
+
+def test_an_interrupted_demo_leaves_nothing():
+    """timeout(1) sends SIGTERM; whoever closes the terminal, SIGHUP."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        ends_with_all_that_it_began([DEMO], number, 128 + number)
 
 
 def test_a_failed_up_says_why_and_leaves_nothing():
