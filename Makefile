@@ -73,8 +73,11 @@ MAKEFLAGS += --no-builtin-rules --no-builtin-variables --no-print-directory
 .SUFFIXES:
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-# What make and compilers say is read by tests.
+# What make and compilers say is read by tests. The kernel's makefiles take LC_ALL away again.
 export LC_ALL := C.UTF-8
+export LC_MESSAGES := C.UTF-8
+export LANG := C.UTF-8
+export LANGUAGE :=
 
 ifeq ($(origin CC),default)
 CC := gcc
