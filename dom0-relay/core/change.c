@@ -390,9 +390,7 @@ static int place_refused(struct extent *x, struct core_donor *d, u32 status)
 		return 0;
 	case MEMX_S_UNKNOWN:
 	case MEMX_S_NOFENCE:
-		if (s->sd[d->index].state == SD_READY)
-			fence_open(s, d);
-		return 0;
+		return fence_denied(s, d);
 	case MEMX_S_ABSENT:
 		if (!held)
 			return -EPROTO;
@@ -522,9 +520,7 @@ static int free_done(struct dop *dop, u32 status, const struct memx_head *head, 
 	case MEMX_S_UNKNOWN:
 	case MEMX_S_NOFENCE:
 		touch_again(x, d);
-		if (dop->session->sd[d->index].state == SD_READY)
-			fence_open(dop->session, d);
-		return 0;
+		return fence_denied(dop->session, d);
 	default:
 		touch_again(x, d);
 		return -EPROTO;

@@ -139,6 +139,19 @@ void fence_open(struct session *s, struct core_donor *d)
 	fence_send(s, d, fence_done);
 }
 
+/* It confirmed the fence, and now knows nothing of it (UNKNOWN, NOFENCE). -EPROTO: that was once too often. */
+int fence_denied(struct session *s, struct core_donor *d)
+{
+	struct sdonor *sd = &s->sd[d->index];
+
+	if (sd->state != SD_READY)
+		return 0;		/* it is asked already */
+	if (++sd->denials > DONOR_MAX_DENIALS)
+		return -EPROTO;
+	fence_open(s, d);
+	return 0;
+}
+
 static int resize_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
 {
 	(void)head;
@@ -424,6 +437,7 @@ void fence_donor_down(struct session *s, struct core_donor *d)
 
 	sd->state = SD_NONE;
 	sd->handle = 0;
+	sd->denials = 0;
 	sd->retained = false;
 	sd->releasing = false;
 	counted_end(s, sd);

@@ -217,9 +217,7 @@ static int whole_error(struct dop *dop, u32 status, u64 generation)
 	case MEMX_S_UNKNOWN:
 	case MEMX_S_NOFENCE:
 		req->tried &= ~bit64(d->index);
-		if (x->s->sd[d->index].state == SD_READY)
-			fence_open(x->s, d);
-		break;
+		return fence_denied(x->s, d);
 	case MEMX_S_ABSENT:
 		if (!generation && i >= 0 && x->cur.r[i].state != MEMX_R_STALE)
 			extent_replica_failed(x, d, status);	/* it does not even hold the extent */

@@ -14,7 +14,7 @@
  *									write fails, the page stays in the guest
  *	AGAIN, LIMIT			asked again a moment later	- (for too long: the donor loses its connection)
  *	CORRUPT				damaged on the way: again	after three times like NOSPACE
- *	NOFENCE, UNKNOWN		fenced anew, asked again	-
+ *	NOFENCE, UNKNOWN		fenced anew, asked again	- (too often: the same)
  *	GENERATION, newer than ours	the record changes first	-
  *	GENERATION older, ABSENT	gone: dropped from the record	-
  *	FENCED, SUPERSEDED		it is set aside, or this relay was left behind (session_fenced())
@@ -262,9 +262,7 @@ static int settled(struct greq *req, struct core_donor *d, u32 status, u64 held)
 		return put_off(req, d);
 	case MEMX_S_UNKNOWN:
 	case MEMX_S_NOFENCE:
-		if (x->s->sd[d->index].state == SD_READY)
-			fence_open(x->s, d);
-		return 0;
+		return fence_denied(x->s, d);
 	case MEMX_S_FENCED:
 	case MEMX_S_SUPERSEDED:
 		session_fenced(x->s, d, status);

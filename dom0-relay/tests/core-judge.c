@@ -67,6 +67,39 @@ static struct wdonor *donor_beside(u32 extent)
 	return NULL;
 }
 
+/* It confirms the fence, and with the next answer denies it: it is hung up on, and the other copy goes on. */
+static void a_fence_is_not_denied_for_ever(void **state)
+{
+	static const u16 ops[] = { MEMX_OP_STORE, MEMX_OP_PLACE, MEMX_OP_FETCH };
+	u32 i;
+
+	(void)state;
+	for (i = 0; i < 3; i++) {
+		struct wdonor *never;
+		struct wreq *r, *f;
+
+		cluster(3, 2);
+		stored(0, 8);
+		never = holder(0, 0);
+		odd_op = ops[i];
+		odd_status = i & 1 ? MEMX_S_NOFENCE : MEMX_S_UNKNOWN;
+		never->tamper = oddly;
+		if (i == 1) {			/* the record has to change, and a new extent to be placed */
+			assert_int_equal(core_donor_empty(w->core, holder(0, 1)->name, true, w->now), 0);
+			stored(64, 8);
+		}
+		r = wguest_store(g, 8, 1);
+		f = wguest_fetch(g, 0, 8);
+		world_pass(w, 3000);
+		assert_true(r->done && r->status == MEMX_S_OK && f->done && f->status == MEMX_S_OK);
+		if (i != 2)
+			assert_true(world_counters(w).donor_violations >= 1);
+		fetched(0, 9);
+		if (i < 2)
+			world_free(w);
+	}
+}
+
 static const u32 no_more[] = { MEMX_S_NOSPACE, MEMX_S_CORRUPT };
 
 /* One copy does not take a store that the other one has: a third donor takes its place, and the guest notices nothing. */
@@ -282,7 +315,8 @@ static void a_lonely_word_is_checked_now_and_then(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		rule(not_now_is_not_for_ever), rule(not_now_is_said_by_each_for_itself), rule(who_refuses_a_store_is_replaced),
+		rule(not_now_is_not_for_ever), rule(a_fence_is_not_denied_for_ever),
+		rule(not_now_is_said_by_each_for_itself), rule(who_refuses_a_store_is_replaced),
 		rule(without_a_replacement_a_refused_store_fails), rule(a_short_lag_gives_another_chance),
 		rule(a_lag_makes_no_donor_slow), rule(who_has_it_all_is_told_of_the_record),
 		rule(a_lonely_word_is_checked_now_and_then),
