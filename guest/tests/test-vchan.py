@@ -162,6 +162,9 @@ def waits_without_relay(t):
     for node in ("version", "offer", "lanes", "ring-ref", "event-channel", 'state = "offered"'):
         assert node in nodes, nodes
     r = t.exec("guest0", "/memx-swapon", "on")
+    assert r.status != 0 and "read swap header failed" in r.err, f"swapon before the first attach: {r}"
+    r = t.exec("guest0", "sh", "-c", "mkdir -p /run/memx && mount -t memx memx /run/memx && "
+               "{ busybox swapon /run/memx/swap; status=$?; umount /run/memx; exit $status; }")
     assert r.status != 0 and "temporarily unavailable" in r.err, f"swapon before the first attach: {r}"
     assert "no relay has attached" in t.sh("guest0", "dmesg | tail -3")
     assert guest.read("size") == "0"

@@ -11,6 +11,7 @@ import sys
 import xenlib
 
 SWAP_MIB = 384
+SWAP_FILE = "/run/memx/swap"
 
 
 def memory(t, guest):
@@ -30,6 +31,8 @@ def size_is_true(t):
     assert abs(size - SWAP_MIB * 1024) <= 8, f"/proc/swaps says {size} KiB, {SWAP_MIB} MiB were asked for"
     total = int(re.search(r"SwapTotal:\s+(\d+)", t.sh("guest0", "cat /proc/meminfo")).group(1))
     assert total == size, f"SwapTotal {total} KiB, /proc/swaps {size} KiB"
+    shown = t.sh("guest0", "swapon --show=NAME,TYPE,SIZE,PRIO --bytes --noheadings --raw").split()
+    assert shown == [SWAP_FILE, "file", str(size * 1024), "100"], f"swapon --show: {shown}"
 
 
 def fill_and_verify(t):
@@ -135,9 +138,17 @@ def load_loop(t):
 
 
 def comes_back(t):
-    """After all that the module loads, swaps and verifies as on the first day."""
+    """After all that the module loads, swaps and verifies as on the first day, whichever swapon switches it on."""
     t.sh("guest0", "modprobe memx_swap")
     t.wait("swap to be on again", lambda: t.swaps("guest0") or None)
+    tools = {"busybox": "/tmp/busybox:$PATH", "util-linux": "$PATH"}
+    t.sh("guest0", "mkdir -p /tmp/busybox && for i in mount umount swapon swapoff; do ln -sf /bin/busybox /tmp/busybox/$i; done")
+    for name, path in tools.items():
+        t.sh("guest0", f"PATH={path} memx-swapon off")
+        assert not t.swaps("guest0"), f"memx-swapon off with {name}"
+        # What was on a moment ago is freed first, and asked for anew.
+        t.wait(f"memx-swapon on with {name}", lambda p=path: t.exec("guest0", "sh", "-c", f"PATH={p} memx-swapon on").status == 0)
+        assert list(t.swaps("guest0")) == [SWAP_FILE], f"memx-swapon on with {name}"
     fill_and_verify(t)
 
 

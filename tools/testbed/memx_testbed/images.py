@@ -42,6 +42,10 @@ DOM0_PROGRAMS = {
 }
 XENSTORE_TOOLS = ("xenstore-chmod xenstore-exists xenstore-list xenstore-ls xenstore-read "
                   "xenstore-rm xenstore-watch xenstore-write").split()
+# In guests: util-linux's own view of a swap area, and a shell that finds it, for busybox's prefers its applets.
+GUEST_PACKAGES = ["mount", "dash"]
+GUEST_PROGRAMS = {name: name for name in
+                  "sbin/swapon sbin/swapoff bin/mount bin/umount bin/dash".split()}
 LIBRARY_DIRS = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib64", "lib64")
 LIB = "usr/lib/x86_64-linux-gnu"
 
@@ -257,6 +261,18 @@ def library_lookup(root):
     return lookup
 
 
+def add_programs(archive, root, programs, more=(), opened=()):
+    """Programs {path below root: name in the archive}, and the libraries that they and more need, or open."""
+    lookup = library_lookup(root)
+    libraries = elf.library_closure([os.path.join(root, name) for name in programs] + list(more), lookup)
+    libraries.update((soname, lookup(soname)) for soname in opened)
+    for source, target in programs.items():
+        archive.file(target, os.path.realpath(os.path.join(root, source)), 0o755)
+    for soname, path in sorted(libraries.items()):
+        folder = "lib64" if soname.startswith("ld-linux") else LIB
+        archive.file(f"{folder}/{soname}", os.path.realpath(path), 0o755)
+
+
 def dom0(note=quiet):
     """Dom0's initramfs: Xen's tools, busybox, ip and tc, modules, the agent."""
     tools = unpack("bookworm", DOM0_PACKAGES, deps=True)
@@ -286,27 +302,17 @@ def fill_dom0(archive, tools):
         programs[name] = f"usr/sbin/{os.path.basename(name)}"
     for name in XENSTORE_TOOLS:
         programs[f"usr/bin/{name}"] = f"usr/bin/{name}"
-    paths = [os.path.join(tools, name) for name in programs]
     # All of Xen's libraries, for test programs that are pushed and use them.
     directory = os.path.join(tools, LIB)
     extra = [os.path.join(directory, name) for name in sorted(os.listdir(directory))
              if name.startswith("libxen") and ".so." in name and
              not os.path.islink(os.path.join(directory, name))]
-    lookup = library_lookup(tools)
-    libraries = elf.library_closure(paths + extra, lookup)
-    # Opened by glibc itself when a thread is cancelled, which xl does.
-    libraries["libgcc_s.so.1"] = lookup("libgcc_s.so.1")
-    for source, target in programs.items():
-        archive.file(target, os.path.realpath(os.path.join(tools, source)), 0o755)
-    for soname, path in sorted(libraries.items()):
-        if not soname.startswith("ld-linux"):
-            archive.file(f"{LIB}/{soname}", os.path.realpath(path), 0o755)
+    # libgcc_s is opened by glibc itself when a thread is cancelled, which xl does.
+    add_programs(archive, tools, programs, extra, ["libgcc_s.so.1"])
     for path in extra:
         link = f"{os.path.basename(path).split('.so.')[0]}.so.{soname_suffix(path)}"
         if f"{LIB}/{link}" not in archive.seen:
             archive.file(f"{LIB}/{link}", path, 0o755)
-    loader = lookup("ld-linux-x86-64.so.2")
-    archive.file("lib64/ld-linux-x86-64.so.2", os.path.realpath(loader), 0o755)
     archive.symlink("bin/sh", "dash")
     archive.data("etc/xen/xl.conf", "")
     archive.data("etc/ld.so.conf", f"/{LIB}\n")
@@ -330,6 +336,7 @@ def release(kver):
 
 def guest(kver, note=quiet):
     """The guests' initramfs."""
+    tools = unpack("bookworm", GUEST_PACKAGES, deps=True)
     busybox = unpack("bookworm", ["busybox-static"])
     linux = unpacked_kernel(kver)
     agent_path = agent(note)
@@ -340,10 +347,12 @@ def guest(kver, note=quiet):
             archive = begin(out)
             add_tree(archive, own)
             archive.file("sbin/memx-agent", agent_path, 0o755)
+            add_programs(archive, tools, GUEST_PROGRAMS)
+            archive.symlink("bin/sh", "dash")
             add_modules(archive, Modules(linux), GUEST_MODULES)
             add_busybox(archive, busybox)
             archive.finish()
 
-    key = store.digest(kver, packages_key(busybox), packages_key(linux),
+    key = store.digest(kver, packages_key(tools), packages_key(busybox), packages_key(linux),
                        store.read(agent_path), tree_key(own), own_code_key())
     return store.made(f"guest-{kver}", key, make, note)
