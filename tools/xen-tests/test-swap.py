@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""Guests on real Xen swap to donors through the relay: test-swap.py KERNEL pv|pvh [TEST...]
+"""Guests on real Xen swap to donors through the relay: test-swap.py [--replicas R] KERNEL pv|pvh [TEST...]
 
 Starts one testbed with that kernel and the guests that the tests need, runs the tests (all by default), prints TAP.
 """
 
+import argparse
 import re
 import sys
 
@@ -33,6 +34,8 @@ def size_is_true(t):
     assert total == size, f"SwapTotal {total} KiB, /proc/swaps {size} KiB"
     shown = t.sh("guest0", "swapon --show=NAME,TYPE,SIZE,PRIO --bytes --noheadings --raw").split()
     assert shown == [SWAP_FILE, "file", str(size * 1024), "100"], f"swapon --show: {shown}"
+    copies = [row["replicas"] for row in t.memctl("host0", "sessions")]
+    assert copies == [t.replicas] * t.guests, f"copies of each page: {copies}, {t.replicas} were asked for"
 
 
 def fill_and_verify(t):
@@ -157,7 +160,7 @@ ALL = [size_is_true, fill_and_verify, freed_slots_are_discarded, shmem_and_proce
 
 
 class SwapTestbed(xenlib.Testbed):
-    guests = 1
+    guests, replicas = 1, 2
     ports = ""
 
     def donor_pages(self):
@@ -174,16 +177,20 @@ class SwapTestbed(xenlib.Testbed):
 
 
 def main():
-    if len(sys.argv) < 3 or sys.argv[2] not in ("pv", "pvh"):
-        sys.exit("usage: test-swap.py KERNEL pv|pvh [TEST...]")
-    kernel, kind, names = sys.argv[1], sys.argv[2], sys.argv[3:]
-    unknown = set(names) - {f.__name__ for f in ALL}
+    p = argparse.ArgumentParser(description="Tests of swapping guests on real Xen; prints TAP.")
+    p.add_argument("--replicas", type=int, default=2, choices=(1, 2, 3), help="copies of each page (%(default)s)")
+    p.add_argument("kernel")
+    p.add_argument("kind", choices=("pv", "pvh"))
+    p.add_argument("tests", nargs="*", metavar="TEST", help=f"all, or some of: {', '.join(f.__name__ for f in ALL)}")
+    args = p.parse_args()
+    unknown = set(args.tests) - {f.__name__ for f in ALL}
     if unknown:
         sys.exit(f"test-swap.py: no such test: {', '.join(sorted(unknown))}; there are: {', '.join(f.__name__ for f in ALL)}")
-    tests = [f for f in ALL if not names or f.__name__ in names]
-    t = SwapTestbed(f"swap-{kind}-{kernel}", kernel=kernel, guest_type=kind, guest_mem=128, swap=SWAP_MIB,
-                    donors=3, donor_mem=1024, replicas=2, guests=2 if two_guests_at_once in tests else 1)
-    t.guests = 2 if two_guests_at_once in tests else 1
+    tests = [f for f in ALL if not args.tests or f.__name__ in args.tests]
+    guests = 2 if two_guests_at_once in tests else 1
+    t = SwapTestbed(f"swap-{args.kind}-{args.kernel}", kernel=args.kernel, guest_type=args.kind, guest_mem=128, swap=SWAP_MIB,
+                    donors=3, donor_mem=1024, replicas=args.replicas, guests=guests)
+    t.guests, t.replicas = guests, args.replicas
     xenlib.run(t, tests, guests=[f"guest{i}" for i in range(t.guests)])
 
 
