@@ -356,6 +356,24 @@ def test_down_leaves_nothing():
     assert done.returncode == 125 and b"memx-testbed up" in done.stderr, done
 
 
+def test_two_hosts():
+    """Each has a Dom0 and guests of its own; guests are dealt out."""
+    try:
+        must("up", "--name", NAME, "--hosts", "2", "--guests", "2", "--swap", "0", timeout=700)
+        report = status()
+        assert [row["state"] for row in report["hosts"]] == ["up", "up"], report
+        assert [row["state"] for row in report["guests"]] == ["running", "running"], report
+        pids = processes(NAME)
+        for index in "01":
+            domains = must("exec", "--name", NAME, f"host{index}", "--", "xl", "list").decode().split("\n")[1:-1]
+            assert [row.split()[0] for row in domains] == ["Domain-0", f"guest{index}"], domains
+            assert execute(f"guest{index}", "hostname").stdout.decode() == f"guest{index}\n"
+        assert len(pids) == 3, pids
+    finally:
+        must("down", "--name", NAME)
+    assert not any(map(state.alive, pids))
+
+
 def ends_with_all_that_it_began(argv, number, expected, name=None):
     """Runs argv, sends it a signal as soon as a machine runs, and looks for what is left of its testbed."""
     def heed():
