@@ -20,11 +20,10 @@ xen-vchan-pv-6.1_DEPS := module-6.1
 xen-vchan-pvh-6.12_DEPS := module-6.12
 $(foreach t,xen-vchan-pv-6.1 xen-vchan-pvh-6.12,$(eval $(t)_PROGS := vchan-client memx-pages)$(eval $(t)_TIMEOUT := 1800))
 
-# The module with options, and over suspend, restore and checkpoint, with the real relay and donors. The suspend suites are not in the
-# default: docs/RELIABILITY.md says what was seen there.
-TESTS_XEN += xen-options-pv-6.1
+# The module with options, and over suspend, restore and checkpoint, with the real relay and donors.
+TESTS_XEN += xen-suspend-pv-6.1 xen-options-pv-6.1
 ifneq ($(XEN_ALL),)
-TESTS_XEN += xen-suspend-pv-6.1 xen-suspend-pvh-6.12
+TESTS_XEN += xen-suspend-pvh-6.12
 endif
 xen-suspend-pv-6.1_CMD := guest/tests/test-suspend.py 6.1 pv
 xen-suspend-pvh-6.12_CMD := guest/tests/test-suspend.py 6.12 pvh
