@@ -341,18 +341,56 @@ bool memx_session_hibernates(struct memx_session *s, bool begins)
 
 /* ---- swap on and off ---- */
 
-int memx_session_not_yet(void)
+/* Is there a session whose size the file shows, and that is not about to be given up? Under engine.lock. */
+static bool session_fit(const struct memx_session *s)
 {
-	pr_info("swapon: not yet, no relay has attached; the uevent will say when\n");
-	return -EAGAIN;
+	const struct memx_attacher *a = &s->engine.attach;
+
+	/* Where the sizes differ another one was granted over a channel that is gone: the file has the old one still. */
+	return s->slots && a->sized && !a->detach && !(s->engine.actions & MEMX_ACT_SIZE) && s->slots == a->agreed.slots;
+}
+
+/* What swapon would find now: 0, -ESHUTDOWN for good, -EAGAIN. */
+static int session_outlook(struct memx_session *s)
+{
+	struct memx_engine *e = &s->engine;
+	unsigned long flags;
+	bool fit;
+
+	memx_lock(&e->lock, flags);
+	fit = session_fit(s);
+	memx_unlock(&e->lock, flags);
+	if (READ_ONCE(s->stopping) || READ_ONCE(s->gone))
+		return -ESHUTDOWN;
+	return fit ? 0 : -EAGAIN;
+}
+
+int memx_session_await(struct memx_session *s)
+{
+	int err = session_outlook(s);
+
+	if (err != -EAGAIN)
+		return err;
+	if (!READ_ONCE(s->swapped)) {
+		pr_info("swapon: not yet, no relay has attached; the uevent will say when\n");
+		return -EAGAIN;
+	}
+	if (wait_event_killable_timeout(s->idle_wait, session_outlook(s) != -EAGAIN, msecs_to_jiffies(MEMX_AGAIN_MS)) < 0)
+		return -EINTR;
+	err = session_outlook(s);
+	if (err == -EAGAIN)
+		pr_info("swapon: not yet, the swap before is still being freed, or no relay grants another one; try again\n");
+	return err;
 }
 
 int memx_session_swapon(struct memx_session *s, struct swap_info_struct *sis)
 {
 	struct memx_engine *e = &s->engine;
 	unsigned long flags;
-	int err = 0;
+	int err = memx_session_await(s);
 
+	if (err)
+		return err;
 	mutex_lock(&s->work_mutex);
 	mutex_lock(&s->trim_mutex);
 	memx_lock(&e->lock, flags);
@@ -360,10 +398,8 @@ int memx_session_swapon(struct memx_session *s, struct swap_info_struct *sis)
 		err = -ESHUTDOWN;
 	else if (s->sis || s->hibernating)
 		err = -EBUSY;
-	else if (!s->slots || !e->attach.sized || e->attach.detach || e->actions & MEMX_ACT_SIZE)
+	else if (!session_fit(s))
 		err = -EAGAIN;
-	else if (s->slots != e->attach.agreed.slots)
-		err = -EAGAIN;	/* another size was granted over a channel that is gone: the file has the old one still */
 	else if (sis->max > s->slots)
 		err = -ESTALE;
 	else
@@ -372,14 +408,14 @@ int memx_session_swapon(struct memx_session *s, struct swap_info_struct *sis)
 	if (!err) {
 		s->sis = sis;
 		s->trim_next = 0;
-		s->swapped = true;
+		WRITE_ONCE(s->swapped, true);
 	}
 	mutex_unlock(&s->trim_mutex);
 	mutex_unlock(&s->work_mutex);
 	if (!err)
 		memx_session_wake(s);	/* from now on it looks for freed slots, again and again */
 	if (err == -EAGAIN)
-		memx_session_not_yet();
+		pr_info("swapon: the relay has gone meanwhile; try again\n");
 	if (err == -ESTALE)
 		pr_warn("swapon: the header says %u pages, but %u are granted since it was read; try again\n", sis->max,
 			READ_ONCE(s->slots));

@@ -139,10 +139,15 @@ u32 memx_session_trim(const struct memx_session *s);
 /* ---- for swapfs.c and the hook files ---- */
 
 /*
- * swapon. -EAGAIN before the first attach, -EBUSY while a swap file is active or the guest hibernates, -ESHUTDOWN superseded or
- * stopping, -ESTALE where the header that was read promised more pages (sis->max, which counts the header's too) than are
- * granted now. On success the size is frozen until memx_session_swapoff(), which ends with the session freed at the donors
- * (in the background).
+ * Before the header is read: is there a size? After a swapoff the session is freed at the donors and another one attaches, which
+ * takes a moment: waited for here, so that "swapoff; swapon" works. Process context, sleeps, nothing locked that the worker
+ * takes (no page of the swap file). 0; -EAGAIN: not yet (the log says why); -ESHUTDOWN: superseded or stopping; -EINTR: killed.
+ */
+int memx_session_await(struct memx_session *s);
+/*
+ * swapon. Waits as memx_session_await(), with its errors. -EBUSY while a swap file is active or while the guest hibernates,
+ * -ESTALE where the header that was read promised more pages (sis->max, which counts the header's too) than are granted now. On
+ * success the size is frozen until memx_session_swapoff(), which ends with the session freed at the donors (in the background).
  */
 int memx_session_swapon(struct memx_session *s, struct swap_info_struct *sis);
 void memx_session_swapoff(struct memx_session *s);

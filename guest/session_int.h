@@ -29,6 +29,7 @@ enum {
 	MEMX_TICK_MS		= 500,	/* pages that met an error are tried again so often */
 	MEMX_TRIM_MS		= 250,	/* so often the trimmer looks */
 	MEMX_TRIM_ITEMS		= 256,	/* discards under way */
+	MEMX_AGAIN_MS		= 15000, /* a swapon waits so long for the session that follows a swapoff's */
 #ifdef MEMX_UNSAFE_RECLAIM
 	MEMX_IRQ_FRAMES		= 0,	/* see reclaim.h */
 #else
@@ -101,7 +102,6 @@ struct memx_session {
 void memx_session_wake(struct memx_session *s);
 void memx_session_count(struct memx_session *s, enum memx_counter what, u64 n);
 void memx_session_set_reason(struct memx_session *s, const char *reason);
-int memx_session_not_yet(void);		/* says that swapon has to wait for the first attach; -EAGAIN */
 
 /* worker.c */
 int memx_worker(void *arg);

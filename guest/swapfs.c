@@ -34,15 +34,17 @@ struct memx_session *memx_swap_session(void)
 int memx_swap_read_folio(struct file *file, struct folio *folio)
 {
 	u32 slots = memx_session_slots(fs_session);
-	int err = 0;
+	int err = folio->index ? -EIO : 0;
 	void *page;
 	u8 id[16];
 
-	if (folio->index) {
-		err = -EIO;
-	} else if (!slots) {
-		err = memx_session_not_yet();
-	} else {
+	if (!err && !slots) {
+		/* The worker takes this folio out of the file when a session ends: it is not waited for with the folio locked. */
+		folio_unlock(folio);
+		err = memx_session_await(fs_session);
+		return err ? err : AOP_TRUNCATED_PAGE;
+	}
+	if (!err) {
 		memx_session_id(fs_session, id);
 		page = kmap_local_folio(folio, 0);
 		memx_swap_header(page, slots, id);

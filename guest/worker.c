@@ -118,6 +118,9 @@ static void do_go(struct memx_session *s)
 		a->slots >> (20 - PAGE_SHIFT), a->replicas, a->replicas == 1 ? "copy" : "copies",
 		1U << (a->extent_order + PAGE_SHIFT - 10),
 		((size_t)a->slots * sizeof(struct memx_slot) + e->records.extents * sizeof(struct memx_record)) / 1024);
+	if (a->slots < s->config.slots)
+		pr_warn("%u MiB of swap were asked for, %u are granted: the quota of this guest in Dom0, or the memory of the donors, has no room for more\n",
+			s->config.slots >> (20 - PAGE_SHIFT), a->slots >> (20 - PAGE_SHIFT));
 	tell(s, MEMX_EV_READY);
 }
 
@@ -167,6 +170,7 @@ static void do_gone(struct memx_session *s)
 	memx_engine_gone(&s->engine, true);
 	memx_engine_abandon(&s->engine, -EIO);
 	memx_session_set_reason(s, memx_attach_why(MEMX_S_SUPERSEDED));
+	wake_up_all(&s->idle_wait);	/* a swapon may wait for a session */
 	pr_emerg("giving up: %s. Pages that are swapped out are out of reach for good.\n",
 		 memx_attach_why(MEMX_S_SUPERSEDED));
 	tell(s, MEMX_EV_GONE);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the module does where its admin asked for more than the defaults, on real Xen: test-options.py KERNEL pv|pvh
 
-Two lanes of each kind on two CPUs, and a deadline for pages that wait. The relay and the donors are the real ones. Prints TAP.
+Two lanes of each kind on two CPUs, more swap than Dom0 allows, and a deadline for pages that wait. The relay and the donors are the real ones. Prints TAP.
 """
 
 import os
@@ -16,12 +16,21 @@ import xenlib  # noqa: E402
 STATISTICS = "/sys/devices/platform/memx/statistics"
 MIB = 88
 DEADLINE_S = 4
-OPTIONS = f"store_lanes=2 fetch_lanes=2 deadline_ms={DEADLINE_S * 1000}"
+SWAP_MIB, WANTED_MIB = 192, 300
+OPTIONS = f"size_mb={WANTED_MIB} store_lanes=2 fetch_lanes=2 deadline_ms={DEADLINE_S * 1000}"
 BUS_ERROR = 128 + 7
 
 
 def counter(t, name):
     return int(t.sh("guest0", f"cat {STATISTICS}/{name}"))
+
+
+def less_than_asked_for(t):
+    """The guest gets what the quota has, and its log says that it is less, and of what."""
+    size, _ = next(iter(t.swaps("guest0").values()))
+    assert abs(size - SWAP_MIB * 1024) <= 8, f"/proc/swaps says {size} KiB, {SWAP_MIB} MiB are allowed"
+    said = f"{WANTED_MIB} MiB of swap were asked for, {SWAP_MIB} are granted: the quota"
+    assert said in t.sh("guest0", "dmesg"), f"dmesg does not say: {said}"
 
 
 def lanes_share_the_work(t):
@@ -63,9 +72,9 @@ def main():
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     kernel, kind = sys.argv[1:3]
-    testbed = xenlib.Testbed(f"options-{kernel}-{kind}", kernel=kernel, guest_type=kind, guests=1, guest_vcpus=2, swap=192, donors=2,
+    testbed = xenlib.Testbed(f"options-{kernel}-{kind}", kernel=kernel, guest_type=kind, guests=1, guest_vcpus=2, swap=SWAP_MIB, donors=2,
                              replicas=2, module_args=OPTIONS)
-    xenlib.run(testbed, [lanes_share_the_work, deadline_ends_what_waits])
+    xenlib.run(testbed, [less_than_asked_for, lanes_share_the_work, deadline_ends_what_waits])
 
 
 main()

@@ -94,6 +94,15 @@ def relay_dies_under_load(t):
     assert t.session_ids(session) == t.session_ids(after), f"another session: {session} then {after}"
 
 
+def off_and_on_again(t):
+    """swapon right behind a swapoff waits for the session that follows, which has pages of its own."""
+    swap = swap_file(t, "guest0")
+    for _ in range(3):
+        t.sh("guest0", f"swapoff {swap} && swapon {swap}")
+    size_is_true(t)
+    print(f"# {t.pages('guest0', memory(t, 'guest0') + 16, '--touches', 300, '--seed', 12)}")
+
+
 def swapoff_under_load(t):
     """Where the memory does not suffice swapoff fails and all stays as it was; where it does, the pages come home."""
     swap = swap_file(t, "guest0")
@@ -156,7 +165,7 @@ def comes_back(t):
 
 
 ALL = [size_is_true, fill_and_verify, freed_slots_are_discarded, shmem_and_processes, two_guests_at_once, relay_dies_under_load,
-       swapoff_under_load, leaves_nothing, load_loop, comes_back]
+       off_and_on_again, swapoff_under_load, leaves_nothing, load_loop, comes_back]
 
 
 class SwapTestbed(xenlib.Testbed):
