@@ -98,7 +98,7 @@ def off_and_on_again(t):
     """swapon right behind a swapoff waits for the session that follows, which has pages of its own."""
     swap = swap_file(t, "guest0")
     for _ in range(3):
-        t.sh("guest0", f"swapoff {swap} && swapon {swap}")
+        t.sh("guest0", f"swapoff {swap} && swapon -p 100 {swap}")
     size_is_true(t)
     print(f"# {t.pages('guest0', memory(t, 'guest0') + 16, '--touches', 300, '--seed', 12)}")
 
