@@ -142,7 +142,7 @@ static void check_records(struct fuzz_in *in)
 			good = !memcmp(r, &none, sizeof(none));
 			continue;
 		}
-		good = r->state >= MEMX_R_LIVE && r->state <= MEMX_R_STALE;
+		good = r->state >= MEMX_R_LIVE && r->state <= MEMX_R_STALE && !memcmp(r->resv, none.resv, sizeof(none.resv));
 		live += r->state == MEMX_R_LIVE;
 		for (j = 0; j < i; j++)
 			good = good && memcmp(r->donor, rec.replica[j].donor, sizeof(r->donor));
