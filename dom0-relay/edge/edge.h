@@ -18,6 +18,7 @@
 #define MEMX_RELAY_EDGE_H
 
 #include "config.h"
+#include "pace.h"
 #include "user/chan.h"
 #include "user/ctl.h"
 #include "user/log.h"
@@ -25,8 +26,6 @@
 
 struct edge_donor;
 struct edge_link;
-
-enum { LOG_LIMITS = 64 };
 
 struct worker {
 	struct memx_loop *loop;

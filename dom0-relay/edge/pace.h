@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * pace.h - how often a domain is looked at, however often it writes.
+ * pace.h - how often a domain is looked at, however often it writes; and which lines of the log share a limit.
  *
  * A poke (a watch fired) is worth a look, PACE_LOOKS a second at most. An attempt to connect that failed, or a link that ended
  * soon after it stood, is followed by a pause that doubles from PACE_MIN_MS to PACE_MAX_MS; nothing that the domain writes makes it
  * shorter, so a guest that offers and hangs up in a loop costs an attempt every few seconds. A link that lasted clears its record.
- * Pure: times are handed in. Owner: the XenStore thread.
+ * Pure: times are handed in. Owner: the XenStore thread; of the limits the data thread.
  */
 #ifndef RELAY_EDGE_PACE_H
 #define RELAY_EDGE_PACE_H
@@ -68,6 +68,25 @@ static inline void pace_ended(struct pace *p, uint64_t now)
 	else
 		p->failures = 0;
 	p->poked = true;
+}
+
+/* ---- lines in the log ---------------------------------------------------------------------------------------------------- */
+
+enum { LOG_LIMITS = 256 };
+
+/*
+ * Which of the limits counts a line: by its event and its subject, which is its first field (donor=..., guest=...). So a donor that
+ * comes and goes without end holds back its own lines, not that another one is down.
+ */
+static inline unsigned int log_limit_of(const char *event, const char *fields)
+{
+	uint32_t hash = 2166136261U;	/* FNV-1a */
+
+	for (; *event; event++)
+		hash = (hash ^ (uint8_t)*event) * 16777619U;
+	for (; *fields && *fields != ' '; fields++)
+		hash = (hash ^ (uint8_t)*fields) * 16777619U;
+	return hash % LOG_LIMITS;
 }
 
 #endif /* RELAY_EDGE_PACE_H */

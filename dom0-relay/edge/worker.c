@@ -47,18 +47,16 @@ static void op_random(void *ctx, void *to, size_t len)
 }
 
 /*
- * A guest can provoke lines by offering and failing without end. Events share a few limits by their name: fifty lines, then ten
- * a second, those that tell of an error among them, because a guest can ask for pages that nobody can have. What an operator must
- * act upon is never held back.
+ * A guest can provoke lines by offering and failing without end, a donor by coming and going. Each event has a limit for each of
+ * its subjects (pace.h): fifty lines, then ten a second, those that tell of an error among them, because a guest can ask for pages
+ * that nobody can have. What an operator must act upon is never held back.
  */
 static void op_log(void *ctx, enum core_log_level level, const char *event, const char *fields)
 {
 	struct worker *w = ctx;
-	uint32_t dropped = 0, bucket = 0;
+	uint32_t dropped = 0;
 
-	for (const char *at = event; *at; at++)
-		bucket = bucket * 31 + (uint8_t)*at;
-	if (level > CORE_LOG_CRIT && !memx_log_allowed(&w->limits[bucket % LOG_LIMITS], 50, 100, &dropped))
+	if (level > CORE_LOG_CRIT && !memx_log_allowed(&w->limits[log_limit_of(event, fields)], 50, 100, &dropped))
 		return;
 	if (dropped)
 		memx_log(MEMX_LOG_WARNING, "log-suppressed", "lines=%u before=%s", dropped, event);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * edge-pace.c - a domain that writes as fast as it can does not make the relay connect as fast as it can.
+ * edge-pace.c - a domain that writes as fast as it can does not make the relay connect as fast as it can, nor does one subject
+ * silence the log of another.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -92,6 +93,16 @@ static void tried_again_without_a_word(void **state)
 	assert_true(pace_due(&p) == PACE_NEVER);
 }
 
+/* What one subject has to say does not use up what another one may. */
+static void lines_are_limited_for_each_subject(void **state)
+{
+	(void)state;
+	assert_int_equal(log_limit_of("donor-down", "donor=d0 reason=\"a\""), log_limit_of("donor-down", "donor=d0 reason=\"b\""));
+	assert_int_not_equal(log_limit_of("donor-down", "donor=d0 reason=\"a\""), log_limit_of("donor-down", "donor=d1 reason=\"a\""));
+	assert_int_not_equal(log_limit_of("donor-down", "donor=d0"), log_limit_of("donor-up", "donor=d0"));
+	assert_true(log_limit_of("", "") < LOG_LIMITS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -100,6 +111,7 @@ int main(void)
 		cmocka_unit_test(links_that_end_at_once_are_failures),
 		cmocka_unit_test(links_that_lasted_are_not),
 		cmocka_unit_test(tried_again_without_a_word),
+		cmocka_unit_test(lines_are_limited_for_each_subject),
 	};
 
 	return cmocka_run_group_tests_name("relay edge: the pace of looking", tests, NULL, NULL);
