@@ -177,9 +177,8 @@ static u32 store_one(struct srv_req *req, const struct io *io, const struct memx
 		return req->head->flags & MEMX_F_REPAIR ? mend_one(req, io, desc, page) : MEMX_S_OK;
 	if (status != MEMX_S_OK)
 		return status;
-	/* A repair copies what another donor held: a damaged page must not spread. */
-	if (req->head->flags & MEMX_F_REPAIR && !sealed(&desc->trailer) &&
-	    !intact(io, memx_le32(desc->slot), &desc->trailer, page)) {
+	/* What was damaged on the way is stored again from where it is whole; found out at the next fetch, it may be the last copy. */
+	if (!sealed(&desc->trailer) && !intact(io, memx_le32(desc->slot), &desc->trailer, page)) {
 		srv->count.corrupt++;
 		return MEMX_S_CORRUPT;
 	}

@@ -354,7 +354,10 @@ int store_flags(struct sess *s, u64 generation, u32 slot, u64 version, u8 fill, 
 
 int store(struct sess *s, u64 generation, u32 slot, u64 version, u8 fill)
 {
-	return store_flags(s, generation, slot, version, fill, 0, 0);
+	u8 page[MEMX_PAGE_SIZE];
+
+	memset(page, fill, sizeof(page));
+	return store_flags(s, generation, slot, version, fill, memx_check(memx_session_seed(s->id), slot, version, page), 0);
 }
 
 int discard(struct sess *s, u64 generation, u32 slot, u64 version)

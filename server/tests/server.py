@@ -321,17 +321,12 @@ def a_slow_reader_waits_alone_and_gets_what_it_asked_for(server):
 @test
 def nobody_waits_for_all_that_one_may_ask(_):
     """Questions that are short and long to answer (are these pages good?), a bufferful of them: others get their turn between."""
-    xxh64 = ctypes.CDLL("libxxhash.so.0").XXH64
-    xxh64.restype, xxh64.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
     own = Server(memory="16M")
     asker, other = Relay(own.port, timeout=120.0), Relay(own.port)
     s = session(asker, "much", slots=512, order=9)
     assert s.place(0, 1).status == OK
-    seed = xxh64(s.id, 16, 0)
     for first in range(0, 512, 32):
-        slots = range(first, first + 32)
-        checks = {slot: xxh64(page(slot, 1), PAGE, xxh64(struct.pack("<QQ", slot, 1), 16, seed)) for slot in slots}
-        assert s.store(0, 1, [(slot, 1, page(slot, 1)) for slot in slots], checks=checks).status == OK
+        assert s.store(0, 1, [(slot, 1, page(slot, 1)) for slot in range(first, first + 32)]).status == OK
     pin = struct.pack("<16s16sIIQ", s.vm, s.id, 0, 0, 1) + s.record(0, 1) + struct.pack("<Q", 1) * 512
     pins = 100
     for _ in range(30):

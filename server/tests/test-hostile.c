@@ -91,7 +91,14 @@ static struct io_frame two_pages(const struct sess *s)
 
 static int send_pages(const struct sess *s, const struct io_frame *f)
 {
-	return ask(s->relay, MEMX_OP_STORE, 0, s->epoch, f, sizeof(*f));
+	struct io_frame whole = *f;
+	u32 i;
+
+	for (i = 0; i < 2; i++)
+		whole.page[i].trailer.check = memx_put_le64(memx_check(memx_session_seed(s->id), memx_le32(f->page[i].slot),
+								       memx_le64(f->page[i].trailer.version),
+								       f->data + (size_t)i * MEMX_PAGE_SIZE));
+	return ask(s->relay, MEMX_OP_STORE, 0, s->epoch, &whole, sizeof(whole));
 }
 
 static void counts_must_agree_with_lengths(void **state)

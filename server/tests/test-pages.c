@@ -190,6 +190,24 @@ static void repair_mends_only_what_is_damaged(void **state)
 	assert_int_equal(fetch(&s, 1, 5, 2), MEMX_S_ABSENT);
 }
 
+/* What was damaged between relay and donor is not taken for stored: the relay still has it whole, and sends it again. */
+static void a_page_damaged_on_its_way_is_not_stored(void **state)
+{
+	struct sess s = one_extent(state);
+	u8 page[MEMX_PAGE_SIZE];
+	u64 check;
+
+	memset(page, 0x11, sizeof(page));
+	check = memx_check(memx_session_seed(s.id), 5, 1, page);
+	assert_int_equal(store_flags(&s, 1, 5, 1, 0x12, check, 0), MEMX_S_CORRUPT);
+	assert_int_equal(store_flags(&s, 1, 5, 1, 0x11, check ^ 1, 0), MEMX_S_CORRUPT);
+	assert_int_equal(fetch(&s, 1, 5, 1), MEMX_S_ABSENT);
+	assert_int_equal(srv_counters(s.relay->donor->core)->corrupt, 2);
+	assert_int_equal(store_flags(&s, 1, 5, 1, 0x11, check, 0), MEMX_S_OK);
+	assert_int_equal(fetch(&s, 1, 5, 1), MEMX_S_OK);
+	assert_true(fetched(s.relay, 0x11));
+}
+
 static void repair_never_copies_a_damaged_page(void **state)
 {
 	struct sess s = one_extent(state);
@@ -292,9 +310,11 @@ static int store_batch(struct sess *s, const u32 *slots, const u64 *versions, u3
 	*io = (struct memx_io) { .session = memx_put_le32(s->handle), .extent = memx_put_le32(slots[0] >> s->order),
 		.generation = memx_put_le64(1), .count = memx_put_le16((u16)count) };
 	for (i = 0; i < count; i++) {
-		page[i] = (struct memx_page) { .slot = memx_put_le32(slots[i]),
-			.trailer = { .version = memx_put_le64(versions[i]), .check = memx_put_le64(slots[i]) } };
-		memset((u8 *)(page + count) + (size_t)i * MEMX_PAGE_SIZE, (int)(slots[i] + versions[i]), MEMX_PAGE_SIZE);
+		u8 *data = (u8 *)(page + count) + (size_t)i * MEMX_PAGE_SIZE;
+
+		memset(data, (int)(slots[i] + versions[i]), MEMX_PAGE_SIZE);
+		page[i] = (struct memx_page) { .slot = memx_put_le32(slots[i]), .trailer.version = memx_put_le64(versions[i]),
+			.trailer.check = memx_put_le64(memx_check(memx_session_seed(s->id), slots[i], versions[i], data)) };
 	}
 	status = ask(s->relay, MEMX_OP_STORE, 0, s->epoch, body, memx_store_len(count));
 	free(body);
@@ -389,6 +409,7 @@ int main(void)
 		TEST(a_discard_of_a_slot_that_is_not_held_leaves_its_version),
 		TEST(repair_does_not_overwrite_a_fresh_page),
 		TEST(repair_mends_only_what_is_damaged),
+		TEST(a_page_damaged_on_its_way_is_not_stored),
 		TEST(repair_never_copies_a_damaged_page),
 		TEST(versions_use_all_64_bits),
 		TEST(a_new_relay_finds_versions_as_they_were),

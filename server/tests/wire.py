@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The donor hop from a relay's side, for tests: frames made and taken apart, a blocking client, a server to talk to."""
 
+import ctypes
 import json
 import os
 import re
@@ -31,6 +32,16 @@ LAST, FIRST, REPAIR = 1, 2, 4
 LIVE, SYNCING, STALE = 1, 2, 3
 (OK, AGAIN, PARTIAL, NOSPACE, ABSENT, VERSION, OLD, GENERATION, FENCED_S, NOFENCE, SUPERSEDED, DENIED, UNKNOWN, CORRUPT,
  OP, INVALID, LIMIT, DRAINING, IO_S, PROTO, NODONOR, MISMATCH) = range(22)
+
+
+XXH64 = ctypes.CDLL("libxxhash.so.0").XXH64
+XXH64.restype, XXH64.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
+
+
+def check(session, slot, version, data):
+    """The check of a page, see docs/PROTOCOL.md."""
+    where = XXH64(struct.pack("<QQ", slot, version), 16, XXH64(session, len(session), 0))
+    return XXH64(data, len(data), where)
 
 
 class Closed(Exception):
@@ -133,10 +144,10 @@ class Session:
         return self.relay.ask(PLACE, body, self.epoch)
 
     def store_frame(self, extent, generation, pages, checks=None):
-        """pages: (slot, version, bytes)"""
-        checks = checks or {}
+        """pages: (slot, version, bytes); with the checks that they must have, where @checks has no other for a slot."""
+        checks = {slot: check(self.id, slot, version, data) for slot, version, data in pages} | (checks or {})
         body = IO.pack(self.handle, extent, generation, len(pages), 0, 0)
-        body += b"".join(PAGE.pack(slot, 0, version, checks.get(slot, 0xC0FFEE ^ slot), 0, 0, 0) for slot, version, _ in pages)
+        body += b"".join(PAGE.pack(slot, 0, version, checks[slot], 0, 0, 0) for slot, version, _ in pages)
         return body + b"".join(data for _, _, data in pages)
 
     def store(self, extent, generation, pages, flags=0, checks=None):

@@ -7,9 +7,7 @@ A fault names its victims and its lengths. What depends on the run is only when 
 * one donor loses its memory, and anything that costs no memory happens to another or to the relay;
 * all donors of one failure domain lose their memory at once;
 * two donors are silent, cut off or slow at once: nothing is lost, pages with both copies there wait;
-* never a donor that was silent first and another that is killed then: the silent one's copies may be stale by that time;
-* never a page damaged on its way to a donor ("stores") and the donor of the other copy killed: the damage is found, and mended, when
-  the page is read there. So "stores" strikes only where it is asked for by name, and not together with "kill".
+* never a donor that was silent first and another that is killed then: the silent one's copies may be stale by that time.
 """
 
 import dataclasses
@@ -24,16 +22,16 @@ RELAY = {"relay-kill", "relay-term", "relay-stop"}
 # kind: how often, of all
 NATIVE = {
     "kill": 16, "kill-domain": 3, "stop": 10, "cut": 10, "reset": 5, "tear": 5, "slow": 5, "delay": 5, "drain": 6, "limit": 5,
-    "pages": 6, "headers": 5, "relay-kill": 9, "relay-term": 3, "relay-stop": 4, "spare": 5, "resume": 2, "pair": 16,
+    "pages": 6, "stores": 4, "headers": 5, "relay-kill": 9, "relay-term": 3, "relay-stop": 4, "spare": 5, "resume": 2, "pair": 16,
 }
 XEN = {"kill": 5, "stop": 4, "cut": 4, "drain": 2, "relay-kill": 4, "pair": 3}
 
 # (what destroys, or the first of two silent ones; what comes beside it)
 NATIVE_PAIRS = [
     ("kill", "relay-kill"), ("kill", "relay-stop"), ("kill", "stop"), ("kill", "cut"), ("kill", "slow"), ("kill", "delay"),
-    ("kill", "reset"), ("kill", "drain"), ("kill", "pages"), ("kill", "limit"), ("kill-domain", "relay-kill"),
+    ("kill", "reset"), ("kill", "drain"), ("kill", "pages"), ("kill", "stores"), ("kill", "limit"), ("kill-domain", "relay-kill"),
     ("stop", "stop"), ("cut", "cut"), ("stop", "cut"), ("stop", "relay-kill"), ("cut", "relay-kill"), ("drain", "relay-kill"),
-    ("pages", "relay-kill"), ("reset", "relay-kill"), ("slow", "stop"), ("drain", "drain"), ("tear", "headers"),
+    ("pages", "relay-kill"), ("stores", "relay-kill"), ("reset", "relay-kill"), ("slow", "stop"), ("drain", "drain"), ("tear", "headers"),
 ]
 XEN_PAIRS = [("kill", "relay-kill"), ("stop", "relay-kill"), ("cut", "stop"), ("kill", "cut")]
 
