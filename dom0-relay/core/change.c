@@ -131,6 +131,14 @@ static void replace_unfit(struct extent *x, struct placement *p)
 	}
 }
 
+/* Does @p have fewer copies than @before, of those that are wanted? */
+static bool fewer_copies(const struct extent *x, const struct placement *p, const struct placement *before)
+{
+	unsigned int had = placement_copies(x, before);
+
+	return placement_copies(x, p) < (had < x->s->replicas ? had : x->s->replicas);
+}
+
 /*
  * A place in a full record for one more: a stale copy makes room, rather one that is away for long, or away at all. It may be the
  * last with a page that the live ones have damaged, so nobody makes room before it is known who comes instead.
@@ -331,17 +339,26 @@ static bool same_replicas(const struct placement *a, const struct placement *b)
 static enum proposal propose_next(struct extent *x, struct placement *p)
 {
 	struct session *s = x->s;
+	struct placement before;
 	bool fresh;
 	int i;
 
+	if (x->shift_to & x->unfit)	/* a copy was on its way there */
+		balance_give_up(x);
 	*p = x->cur;
 	promote(x, p);
 	drop_lost(x, p);
+	before = *p;
 	replace_unfit(x, p);
 	fresh = !placement_count(p, MEMX_R_LIVE);
 	if (!fresh && !placement_live_usable(s, p))
 		return PROPOSE_WAIT;
 	add_copies(x, p, fresh ? MEMX_R_LIVE : MEMX_R_SYNCING);
+	if (x->unfit && fewer_copies(x, p, &before)) {
+		/* Two refused, and there is one that could take their places: none is replaced, and what they refused fails. */
+		*p = before;
+		add_copies(x, p, fresh ? MEMX_R_LIVE : MEMX_R_SYNCING);
+	}
 	if (!placement_count(p, MEMX_R_LIVE))
 		return any_ready(s) && !any_expected(s) ? PROPOSE_NOSPACE : PROPOSE_WAIT;
 	drop_superfluous(x, p);

@@ -133,6 +133,26 @@ static void who_refuses_a_store_is_replaced(void **state)
 	}
 }
 
+/* Of three copies two do not take a store, and there is one donor to replace them: not with fewer copies than before. */
+static void two_that_refuse_are_not_replaced_by_one(void **state)
+{
+	struct wreq *r;
+
+	(void)state;
+	cluster(4, 3);
+	stored(0, 8);
+	assert_int_equal(live_copies(0), 3);
+	odd_op = MEMX_OP_STORE;
+	odd_status = MEMX_S_NOSPACE;
+	holder(0, 0)->tamper = oddly;
+	holder(0, 1)->tamper = oddly;
+	r = wguest_store(g, 4, 8);
+	world_pass(w, 500);
+	assert_true(r->done);
+	assert_int_equal(r->status, MEMX_S_NOSPACE);
+	assert_int_equal(live_copies(0), 3);
+}
+
 /* With nobody to replace it the write fails: one copy fewer were not what the guest was promised. The copy stays. */
 static void without_a_replacement_a_refused_store_fails(void **state)
 {
@@ -317,6 +337,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		rule(not_now_is_not_for_ever), rule(a_fence_is_not_denied_for_ever),
 		rule(not_now_is_said_by_each_for_itself), rule(who_refuses_a_store_is_replaced),
+		rule(two_that_refuse_are_not_replaced_by_one),
 		rule(without_a_replacement_a_refused_store_fails), rule(a_short_lag_gives_another_chance),
 		rule(a_lag_makes_no_donor_slow), rule(who_has_it_all_is_told_of_the_record),
 		rule(a_lonely_word_is_checked_now_and_then),
