@@ -76,6 +76,7 @@ static void session_init(struct memx_session *s, const struct memx_session_confi
 	s->event_ctx = ctx;
 	s->deadline_ms = config->deadline_ms;
 	s->trim_pages = config->trim_pages;
+	s->may_write = true;
 	s->writes = true;
 	init_waitqueue_head(&s->work_wait);
 	init_waitqueue_head(&s->idle_wait);
@@ -268,9 +269,16 @@ unsigned int memx_session_destroy(struct memx_session *s)
 
 /* ---- suspend and resume ---- */
 
+/*
+ * While the channel has to be renewed writes go on failing: to bind a port takes locks of the interrupt core, which another driver
+ * that resumes may hold over an allocation, and that may reclaim by writing to us and wait for the channel.
+ */
 void memx_session_writes(struct memx_session *s, bool allowed)
 {
-	WRITE_ONCE(s->writes, allowed);
+	mutex_lock(&s->work_mutex);
+	s->may_write = allowed;
+	WRITE_ONCE(s->writes, allowed && !s->renew_due);
+	mutex_unlock(&s->work_mutex);
 }
 
 /* Nothing is under way that changes what donors hold, and the guest may come back with another lineage. */

@@ -64,6 +64,7 @@ struct memx_session {
 	bool quiescing;			/* quiesce waits: no new discards */
 	bool suspended;			/* between quiesce and resume: the worker leaves everything alone */
 	bool renew_due;			/* grants and ports have to be renewed; tried again until that works */
+	bool may_write;			/* as far as suspend and resume go; see memx_session_writes() */
 	bool sending, sending_begun;	/* ATTACH and MAP are going out */
 	u32 sending_next;
 	bool detach_due;		/* DETACH is to be sent */

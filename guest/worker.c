@@ -119,8 +119,10 @@ static void do_go(struct memx_session *s)
 		1U << (a->extent_order + PAGE_SHIFT - 10),
 		((size_t)a->slots * sizeof(struct memx_slot) + e->records.extents * sizeof(struct memx_record)) / 1024);
 	if (a->slots < s->config.slots)
-		pr_warn("%u MiB of swap were asked for, %u are granted: the quota of this guest in Dom0, or the memory of the donors, has no room for more\n",
-			s->config.slots >> (20 - PAGE_SHIFT), a->slots >> (20 - PAGE_SHIFT));
+		pr_warn("%u MiB of swap were asked for, %u are granted: %s\n", s->config.slots >> (20 - PAGE_SHIFT),
+			a->slots >> (20 - PAGE_SHIFT), a->slots == e->attach.slots_max ?
+			"the tables for more would take too much of this guest's memory" :
+			"the quota of this guest in Dom0, or the memory of the donors, has no room for more");
 	tell(s, MEMX_EV_READY);
 }
 
@@ -216,6 +218,7 @@ static void renew(struct memx_session *s)
 		return;
 	}
 	s->renew_due = false;
+	WRITE_ONCE(s->writes, s->may_write);
 	pr_info("resumed; offering the channel anew\n");
 }
 
