@@ -589,14 +589,17 @@ static int in_force_done(struct dop *dop, u32 status, const struct memx_head *he
 	return status != S_LOST && head->len ? -EPROTO : 0;
 }
 
-/* Does something wait that @d has not got, and will be sent? */
+/* Does something wait that @d has not got, and will be sent? What it has refused is not sent to it again. */
 static bool write_follows(const struct extent *x, const struct core_donor *d)
 {
 	const struct list *pos;
 
-	list_for_each(pos, &x->writes)
-		if (!(list_entry(pos, struct greq, in_extent)->done & bit64(d->index)))
+	list_for_each(pos, &x->writes) {
+		const struct greq *req = list_entry(pos, struct greq, in_extent);
+
+		if (!((req->done | req->refused) & bit64(d->index)))
 			return true;
+	}
 	return false;
 }
 

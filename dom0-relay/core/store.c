@@ -289,6 +289,7 @@ static int store_done(struct dop *dop, u32 status, const struct memx_head *head,
 	list_del(&dop->in_req);
 	req->out &= ~bit64(d->index);
 	if (status == S_LOST) {
+		req->put_off &= ~bit64(d->index);
 		req->link->core->count.resends++;
 		extent_review(req->extent);
 		return 0;
