@@ -30,6 +30,7 @@ struct work {
 	struct churn *churn;
 	struct work *next;	/* free */
 	u64 since;		/* 0: not in flight */
+	u8 kind;		/* MEMX_OP_... */
 	u8 *page;
 };
 
@@ -122,11 +123,12 @@ static void end_discard(struct churn *c, struct work *w)
 	}
 }
 
-static void longest(struct churn_stat *s, const struct native_op *op, u64 took)
+/* By the kind that was noted: the operation itself is the engine's while it is under way. */
+static void longest(struct churn_stat *s, const struct work *w, u64 took)
 {
 	if (took > s->longest_ns)
 		s->longest_ns = took;
-	if (op->item.op == MEMX_OP_FETCH && took > s->longest_fetch_ns)
+	if (w->kind == MEMX_OP_FETCH && took > s->longest_fetch_ns)
 		s->longest_fetch_ns = took;
 }
 
@@ -138,7 +140,7 @@ static void done(struct native_op *op)
 
 	pthread_mutex_lock(&c->lock);
 	took = memx_now() - w->since;
-	longest(&c->stat, op, took);
+	longest(&c->stat, w, took);
 	if (op->item.op == MEMX_OP_FETCH)
 		end_fetch(c, w);
 	else if (op->item.op == MEMX_OP_STORE)
@@ -166,6 +168,7 @@ static struct work *take(struct churn *c, u8 op, u32 slot)
 	w->since = memx_now();
 	w->op.done = done;
 	w->op.arg = w;
+	w->kind = op;
 	w->op.item.op = op;
 	w->op.item.slot = slot;
 	w->op.item.page = w->page;
@@ -183,13 +186,11 @@ static void discard(struct churn *c, u32 slot)
 	pthread_mutex_lock(&c->lock);
 	w = take(c, MEMX_OP_DISCARD, slot);
 	slot_of(c, slot)->number = ABSENT;
-	pthread_mutex_unlock(&c->lock);
-	w->op.ended = false;
-	if (native_discard_submit(c->guest, slot, &w->op))
-		return;
+	w->op.ended = false;	/* whoever asks how things stand looks at it under the lock */
 	w->op.err = 0;
-	w->op.item.op = MEMX_OP_DISCARD;
-	done(&w->op);		/* none was due */
+	pthread_mutex_unlock(&c->lock);
+	if (!native_discard_submit(c->guest, slot, &w->op))
+		done(&w->op);		/* none was due */
 }
 
 /* Keeps to the rate. What a stall kept back is not made up for. */
@@ -330,7 +331,7 @@ void churn_stat(struct churn *c, struct churn_stat *to, bool clear_longest)
 	to->in_flight = c->in_flight;
 	for (u32 i = 0; i < c->config.depth; i++)
 		if (c->work[i].since) {
-			longest(to, &c->work[i].op, now - c->work[i].since);
+			longest(to, &c->work[i], now - c->work[i].since);
 			if (now - c->work[i].since > to->oldest_ns)
 				to->oldest_ns = now - c->work[i].since;
 		}
