@@ -94,7 +94,7 @@ static void tried_again_without_a_word(void **state)
 }
 
 /* What one subject has to say does not use up what another one may. */
-static void lines_are_limited_for_each_subject(void **state)
+static void one_subject_does_not_silence_another(void **state)
 {
 	(void)state;
 	assert_int_equal(log_limit_of("donor-down", "donor=d0 reason=\"a\""), log_limit_of("donor-down", "donor=d0 reason=\"b\""));
@@ -111,7 +111,7 @@ int main(void)
 		cmocka_unit_test(links_that_end_at_once_are_failures),
 		cmocka_unit_test(links_that_lasted_are_not),
 		cmocka_unit_test(tried_again_without_a_word),
-		cmocka_unit_test(lines_are_limited_for_each_subject),
+		cmocka_unit_test(one_subject_does_not_silence_another),
 	};
 
 	return cmocka_run_group_tests_name("relay edge: the pace of looking", tests, NULL, NULL);
