@@ -37,6 +37,7 @@ def killed_relay(sig, replicas, fill_only=False):
     guests = {"g0": {"quota": "16M", "replicas": replicas}, "g1": {"quota": "16M", "replicas": replicas}}
     with World(donors=3, guests=guests, extent="256K") as world:
         both = [world.guest("g0"), world.guest("g1")]
+        served = 0
         if not fill_only:
             for guest in both:
                 load(guest, rng.randrange(1 << 30))
