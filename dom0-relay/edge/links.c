@@ -222,8 +222,8 @@ static void lane_read(struct lane *lane)
 		len = lane_frame(lane);
 		if (!len && link->core) {
 			/*
-			 * Nothing for now. The wish comes before the look that decides: a frame that was shown between a look and the
-			 * wish was shown without a notification, and a guest that waits for its answer sends no other.
+			 * The ring looks empty. The wish comes before the look that decides: a frame that was shown between a look and
+			 * the wish was shown without a notification, and a guest that waits for its answer sends no other.
 			 */
 			memx_vring_want(&lane->chan->ring, MEMX_VCHAN_WRITE);
 			len = lane_frame(lane);
