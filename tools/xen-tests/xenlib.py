@@ -35,6 +35,8 @@ BAD_LOG = re.compile(
     r"BUG:|WARNING:|Oops|Call Trace|general protection|hung_task|blocked for more than|soft lockup|rcu.*stall|"
     r"Kernel panic|Read-error on swap|Write error|bad page|leaked|memx.*(violation|corrupt|lost page)", re.I)
 
+DECOYS = 32
+DECOY = "sh -c 'echo 1000 >/proc/self/oom_score_adj && exec sleep 86400'"       # the OOM killer takes it first, and it dies at once
 SET_RESERVE = "echo {} >/proc/sys/vm/min_free_kbytes && echo {} >/proc/sys/vm/watermark_boost_factor"
 
 
@@ -262,14 +264,19 @@ class Testbed:
         before = self.log_complaints(guest)
         assert not before, "\n".join(before)
         # A victim may use up the kernel's reserve, page by page as they come in, and after two seconds the kernel looks for
-        # another one. In emulation a smaller reserve has to do, or a swapoff lives for longer than that.
+        # another one. A smaller reserve shortens the wait, and decoys stand before everyone else in the line of victims: in
+        # emulation, on a loaded machine, a killed swapoff may live for many times two seconds.
         reserve = ("min_free_kbytes", "watermark_boost_factor")
         old = [self.sh(guest, f"cat /proc/sys/vm/{name}").strip() for name in reserve]
+        decoys = self.start(guest, "sh", "-c", f"for i in $(seq {DECOYS}); do {DECOY} & done; wait", stall=None)
+        self.wait("the decoys to stand", lambda: self.sh(guest, "pidof sleep | wc -w").strip() == str(DECOYS))
         self.sh(guest, "dmesg -c >/dev/null; " + SET_RESERVE.format("1024", "0"))
         yield
         self.sh(guest, SET_RESERVE.format(*old))
+        self.sh(guest, "killall -q sleep || true")
+        decoys.end()
         killed = re.findall(r"Killed process \d+ \((.*?)\)", self.sh(guest, "dmesg"))
-        assert set(killed) <= {victim}, f"the OOM killer of {guest} killed {killed}"
+        assert set(killed) <= {victim, "sleep"}, f"the OOM killer of {guest} killed {killed}"
         # A page-out of the victim's own that waits for its turn ends with the victim (EINTR); the page stays in memory.
         odd = [line for line in self.log_complaints(guest) if "Call Trace" not in line and "Write error -4 on dio swapfile" not in line]
         assert not odd, "\n".join(odd)
