@@ -20,6 +20,12 @@ $(foreach k,pv-6.1 pv-6.12 pv-7.3 pvh-6.1 pvh-6.12,\
 	$(eval xen-$(k)_COST := 200))
 xen-pv-6.1_COST := 400
 
+# The same kernels outside Xen, where the module is not loaded.
+TESTS_XEN += outside-xen
+outside-xen_CMD := tools/xen-tests/test-outside.py $(KVERS)
+outside-xen_DEPS := $(KVERS:%=module-%)
+outside-xen_COST := 12
+
 # A guest short of memory while donors fail, and the same without what protects it: it has to hang there.
 HOGS_SECONDS ?= 600
 HOGS_SEED ?= 1
