@@ -63,7 +63,7 @@ static json_t *cmd_status(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 		(u8)(server->instance >> 56), (u8)(server->instance >> 48), (u8)(server->instance >> 40),
 		(u8)(server->instance >> 32), (u8)(server->instance >> 24), (u8)(server->instance >> 16),
 		(u8)(server->instance >> 8), (u8)server->instance }, 8);
-	return json_pack("{s:s, s:s, s:o, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:s, s:o}",
+	return json_pack("{s:s, s:s, s:o, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:s, s:o, s:o, s:o}",
 			 "role", "donor", "version", MEMX_VERSION, "id", hex(server->id, 16), "instance", instance,
 			 "domain", server->settings.domain, "listen", memx_addr_text(&server->settings.listen),
 			 "port", (json_int_t)server->port,
@@ -77,6 +77,8 @@ static json_t *cmd_status(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 			 "connections", integer(t.connections), "extents", integer(t.extents),
 			 "draining", t.draining, "locked", server->facts.locked, "huge", server->facts.huge,
 			 "reclaim_refused", server->reclaim.refusal,
+			 "reclaim_waited_ms", integer(reclaim_waited(server) / 1000000),
+			 "reclaim_took_ms", integer(server->reclaim.took_ns / 1000000),
 			 "counters", counters(server));
 }
 

@@ -55,6 +55,9 @@ struct reclaim {
 	u64 came_back;			/* pages, of all that ended */
 	u64 freed;			/* extents, by others than ourselves, up to now */
 	u64 moved_ns;			/* when that last changed */
+	u64 waits_ns;			/* since when nothing came back and nothing was done about it; 0: something is being done */
+	u64 waited_ns;			/* the longest of these, our own lateness taken off */
+	u64 took_ns;			/* from the question until all was back, of the last that ended */
 	u64 dropped, all_dropped;	/* pages, by ourselves; since the start */
 	u64 again_ns;			/* nothing could be dropped; next try */
 	char refusal[256];		/* why */
@@ -158,6 +161,7 @@ void reclaim_look(struct server *server);	/* what is used or may be used has cha
 void reclaim_stop(struct server *server);
 void reclaim_timer(struct memx_timer *timer, uint64_t now);
 void reclaim_answered(struct server *server, u64 serial, u32 status);	/* by the holder, or SRV_NO_ANSWER */
+u64 reclaim_waited(const struct server *server);	/* ns: reclaim.waited_ns, the one that lasts still included */
 
 /* ---- holder.c --------------------------------------------------------------------------------------------------------- */
 

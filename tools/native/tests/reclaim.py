@@ -45,7 +45,7 @@ def finish(guest):
 @test
 def limit_lowered():
     """A donor's limit lowered under load: its copies move, its host has the memory back, every page is right."""
-    with World(donors=3, guests=GUEST, extent="256K") as world:
+    with patient(World(donors=3, guests=GUEST, extent="256K")) as world:
         guest = world.guest()
         guest.ask("churn 5 0 4096 64")
         moved(guest, 8000)
@@ -66,13 +66,14 @@ def limit_lowered():
         check(counters["reclaimed"] > 20 and counters["asks"] >= 3, f"moved: {counters}")
         equal(counters["extents_lost"] + counters["violations"] + counters["donor_violations"], 0, "lost, violations")
         until(lambda: world.relay.ask("status")["degraded_extents"] == 0, "all copies are there")
+        equal(sum(dropped(server) for server in world.servers), 0, "copies dropped, where the relay was asked first")
         check("reclaim-done" in world.servers[0].log() and "donor-satisfied" in world.relay.log(), "both sides say so")
 
 
 @test
 def limit_to_nothing():
     """A donor's limit set to nothing while nobody works: it ends up empty."""
-    with World(donors=3, guests=GUEST, extent="256K") as world:
+    with patient(World(donors=3, guests=GUEST, extent="256K")) as world:
         guest = world.guest()
         guest.ask("fill 0 4096 3")
         limit(world.servers[1], 0)
@@ -80,6 +81,7 @@ def limit_to_nothing():
         until(lambda: memory_kib(world.servers[1]) == 0, "its host has the memory back")
         guest.ask("verify 0 4096 3")
         equal(sum(world.pages_used()), 2 * 4096, "pages used")
+        equal(sum(dropped(server) for server in world.servers), 0, "copies dropped, where the relay was asked first")
 
 
 @test
@@ -104,14 +106,33 @@ def unnamed_is_freed():
         guest.ask("verify 0 4096 2")
 
 
-def impatient(world):
-    """The servers started anew, so that they help themselves after half a second without an answer."""
+WAIT_MS = 500           # of donors that are impatient
+LOOK_MS = 250           # how often a donor looks whether something came back
+
+
+def waiting(world, wait):
+    """The servers started anew, so that they help themselves after so long without an answer."""
     for server in world.servers:
         server.stop()
-        server.options += ["--reclaim-wait", "500ms"]
+        server.options += ["--reclaim-wait", wait]
         server.start()
     until(lambda: world.relay.ask("status")["donors_up"] == len(world.servers), "the relay sees them")
     return world
+
+
+def impatient(world):
+    return waiting(world, f"{WAIT_MS}ms")
+
+
+def patient(world):
+    """Whatever a donor drops now, it drops at once and not because a slow machine let it wait."""
+    return waiting(world, "1h")
+
+
+def within_bound(server):
+    """No wait for relays was longer than it may be, by the donor's own clock: how late the machine let it run is taken off."""
+    waited = server.status()["reclaim_waited_ms"]
+    check(WAIT_MS <= waited <= WAIT_MS + LOOK_MS, f"{server.name} waited {waited} ms before it helped itself")
 
 
 def dropped(server):
@@ -137,6 +158,7 @@ def relay_stopped():
         until(lambda: victim.status()["pages_used"] == 320, "it has dropped the rest by itself")
         until(lambda: memory_kib(victim) <= 320 * 4, "its host has the memory back")
         equal(dropped(victim), (had - 320) // 64, "extents dropped")
+        within_bound(victim)
         equal(sum(s.status()["counters"]["pins"] for s in world.servers), dropped(victim), "copies pinned")
         world.relay.kill(signal.SIGCONT)
         guest.ask("verify 0 4096 5")
@@ -160,6 +182,7 @@ def relay_killed():
         shrink(victim, 64)
         # What was on its way when the relay died may be at one donor only: those extents stay.
         until(lambda: victim.status()["pages_used"] <= 1024, "it has dropped most of them by itself")
+        within_bound(victim)
         world.relay.start()
         moved(guest)
         until(lambda: world.relay.ask("status")["degraded_extents"] == 0, "other copies are made")
@@ -191,6 +214,8 @@ def relay_stopped_under_load():
             check(sum(world.pages_used()) >= one_copy, f"a copy of each page is there: {world.pages_used()}, {one_copy}")
             check(sum(dropped(server) for server in world.servers) > before, "copies were dropped")
             for server in world.servers:
+                within_bound(server)
+            for server in world.servers:
                 limit(server)
             if number % 2:
                 world.relay.start()
@@ -214,6 +239,7 @@ def only_copy_is_kept():
         refused = until(lambda: victim.status()["reclaim_refused"], "it refuses")
         check(refused.startswith(f"{had // 64} extents have no other live copy"), refused)
         check("reclaim-refused" in victim.log(), "the log says so")
+        within_bound(victim)
         equal(victim.status()["pages_used"], had, "pages used")
         world.relay.kill(signal.SIGCONT)
         guest.ask("verify 0 4096 2")
@@ -232,6 +258,7 @@ def silent_holder_confirms_nothing():
         limit(world.servers[0], 0)
         until(lambda: "64 its donor does not answer" in world.servers[0].status()["reclaim_refused"], "it refuses")
         equal(dropped(world.servers[0]), 0, "extents dropped")
+        within_bound(world.servers[0])
         world.servers[1].kill(signal.SIGCONT)
         until(lambda: world.servers[0].status()["pages_used"] == 0, "it asks again")
         world.relay.kill(signal.SIGCONT)
