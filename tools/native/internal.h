@@ -47,6 +47,7 @@ struct native {
 	u32 attach_next;
 	bool offered;			/* the offer was sent over `sock` */
 	u64 tick_at;			/* 0: none */
+	u64 hurry_at;			/* 0: not attached yet */
 	u64 connect_at;			/* 0: none */
 };
 

@@ -14,6 +14,7 @@
 #include "internal.h"
 
 #define TICK_NS		100000000ULL	/* what was parked is tried again so often */
+#define HURRY_NS	250000000ULL	/* batches that were put off go so often at the latest, as the module's do */
 #define MAX_WAIT_NS	1000000000ULL
 
 void native_say(struct native *n, const char *fmt, ...)
@@ -75,6 +76,7 @@ static void go(struct native *n)
 	e->attach.frozen = true;	/* who waits for the attach uses the slots from now on, as after swapon */
 	memx_unlock(&e->lock, flags);
 	memx_engine_go(e);
+	n->hurry_at = memx_now() + HURRY_NS;
 	atomic_fetch_add(&n->counters[MEMX_C_attaches], 1);
 	pthread_mutex_lock(&n->lock);
 	n->reason[0] = 0;
@@ -124,6 +126,7 @@ static bool act(struct native *n, u32 action, u64 now)
 		return memx_engine_send_detach(e);
 	case MEMX_ACT_DETACHED:
 		memx_engine_unsize(e);
+		n->hurry_at = 0;
 		return true;
 	case MEMX_ACT_REFUSED:
 		say_refused(n);
@@ -178,6 +181,8 @@ static u64 deadline(struct native *n)
 		at = n->tick_at;
 	if (n->connect_at && n->connect_at < at)
 		at = n->connect_at;
+	if (n->hurry_at && n->hurry_at < at)
+		at = n->hurry_at;
 	return at;
 }
 
@@ -192,6 +197,10 @@ static void on_time(struct native *n, u64 now)
 		memx_engine_tick(&n->engine, n->config.deadline_ns ? now - n->config.deadline_ns : 0);
 		if (memx_engine_parked(&n->engine) && !n->tick_at)
 			n->tick_at = now + TICK_NS;
+	}
+	if (n->hurry_at && n->hurry_at <= now) {
+		n->hurry_at = now + HURRY_NS;
+		memx_engine_hurry(&n->engine);
 	}
 	if (deadline(n) <= now)
 		atomic_fetch_or(&n->due, NATIVE_SESSION);

@@ -6,6 +6,7 @@ $MEMX_SEED repeats a run's order of faults; the seed is printed.
 """
 
 import random
+import select
 import signal
 import sys
 import time
@@ -170,6 +171,29 @@ def donor_away_one_copy():
             world.servers[0].kill(signal.SIGCONT)
         moved(guest)
         finish(guest)
+
+
+@test
+def stuck_extent_holds_nobody_up():
+    """A store that waits for its donor is alone in that: one to an extent at another donor ends, on the same lane."""
+    with World(donors=2, guests={"g0": {"quota": "16M", "replicas": 1}}, extent="256K") as world:
+        guest = world.guest()
+        guest.ask("fill 0 4096 1")
+        away = next(donor["id"] for donor in world.relay.ask("donors") if donor["name"] == "d0")
+        places = [record.split(":") for record in guest.ask_raw("records").split()[1:]]
+        there = next(int(extent) for extent, _, copy in places if copy.split("/")[0] != away)
+        stuck = next(int(extent) for extent, _, copy in places if copy.split("/")[0] == away)
+        guest.ask(f"discard {stuck * 64} 64")
+        world.servers[0].kill(signal.SIGSTOP)
+        guest.ask(f"churn 1 {stuck * 64} 64 1 100 1")       # one store at a time
+        waits = until(lambda: [stat for stat in [guest.stat()] if stat["oldest_us"] > 100000], "a store waits")[0]
+        guest.say(f"fill {there * 64} 1 2")
+        until(lambda: select.select([guest.process.stdout], [], [], 0)[0], "the other store ends")
+        check(guest.hear().startswith("ok"), "the other store is good")
+        equal((guest.stat()["stores"], guest.stat()["in_flight"]), (waits["stores"], 1), "stores of the stuck extent, under way")
+        world.servers[0].kill(signal.SIGCONT)
+        finish(guest)
+        guest.ask(f"verify {there * 64} 1 2")
 
 
 @test
