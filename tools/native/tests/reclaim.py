@@ -72,13 +72,22 @@ def limit_lowered():
 
 @test
 def limit_to_nothing():
-    """A donor's limit set to nothing while nobody works: it ends up empty."""
+    """A donor's limit set to nothing while nobody works: it asks, drops nothing by itself, and ends up empty."""
     with patient(World(donors=3, guests=GUEST, extent="256K")) as world:
         guest = world.guest()
         guest.ask("fill 0 4096 3")
-        limit(world.servers[1], 0)
-        until(lambda: world.servers[1].status()["pages_used"] == 0, "it is empty")
-        until(lambda: memory_kib(world.servers[1]) == 0, "its host has the memory back")
+        victim = world.servers[1]
+        had = victim.status()["pages_used"]
+        # Nobody answers it for two seconds of its own, in which it looks eight times at what has come back.
+        world.relay.kill(signal.SIGSTOP)
+        limit(victim, 0)
+        asked = victim.status()
+        equal(asked["pages_asked"], had, "pages asked")
+        until(lambda: victim.status()["uptime_s"] >= asked["uptime_s"] + 3, "its time passes")
+        equal((dropped(victim), victim.status()["pages_used"]), (0, had), "extents dropped, pages used")
+        world.relay.kill(signal.SIGCONT)
+        until(lambda: victim.status()["pages_used"] == 0, "it is empty")
+        until(lambda: memory_kib(victim) == 0, "its host has the memory back")
         guest.ask("verify 0 4096 3")
         equal(sum(world.pages_used()), 2 * 4096, "pages used")
         equal(sum(dropped(server) for server in world.servers), 0, "copies dropped, where the relay was asked first")
