@@ -3,16 +3,20 @@
  * home.c - where the donor's id and its control socket are, when nobody said.
  *
  * In the places of a system's daemon, whose folders are made where they are missing; where those may not be written, in the
- * places of the user who started it. A donor that can keep its id nowhere serves nevertheless: after its next start nobody
- * wants from it what it held before, for that is gone with its memory. Runs once, at the start.
+ * places of the user who started it: also where the system's id can be read, which is the system's donor's and nobody else's.
+ * A donor that can keep its id nowhere serves nevertheless: after its next start nobody wants from it what it held before, for
+ * that is gone with its memory. Runs once, at the start.
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "server.h"
 #include "user/ctl.h"
 #include "user/log.h"
 #include "user/text.h"
+
+#define SYSTEM_FOLDER "/var/lib/memx-server"
 
 enum {
 	OWN_LEVELS = 3,		/* of folders to make in a home: .local, state, ours */
@@ -43,6 +47,14 @@ static int id_at(struct server *server, unsigned int levels)
 	return memx_id_file(server->settings.id_file, server->id);
 }
 
+static int id_of_system(struct server *server)
+{
+	memx_make_folder(server->settings.id_file, 1);
+	if (geteuid() && access(SYSTEM_FOLDER, W_OK) < 0)
+		return -errno;
+	return memx_id_file(server->settings.id_file, server->id);
+}
+
 int home_id(struct server *server)
 {
 	char **at = &server->settings.id_file, *own;
@@ -50,10 +62,10 @@ int home_id(struct server *server)
 
 	if (*at)
 		return id_at(server, 1);
-	*at = strdup("/var/lib/memx-server/server.id");
+	*at = strdup(SYSTEM_FOLDER "/server.id");
 	if (!*at)
 		return -ENOMEM;
-	ret = id_at(server, 1);
+	ret = id_of_system(server);
 	if (!another_place_helps(-ret))
 		return ret;
 	own = own_path("XDG_STATE_HOME", ".local/state", "server.id");

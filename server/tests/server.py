@@ -638,13 +638,17 @@ def a_spoilt_id_file_is_said_and_kept(_):
         assert file.read() == "not an id\n"
 
 
-def fresh_machine(flags):
-    """In the child: /var/lib and /run, mounted with @flags, and /mnt are empty."""
+SYSTEMS_ID = "0123456789abcdef" * 2
+
+
+def fresh_machine(flags, stranger=False):
+    """In the child: /var/lib and /run, mounted with @flags, and /mnt are empty. A stranger finds the system's id there, which
+    everybody may read, and is not who may write it."""
     uid, gid = os.geteuid(), os.getegid()
     if LIBC.unshare(CLONE_NEWNS):
         if LIBC.unshare(CLONE_NEWUSER | CLONE_NEWNS):
             raise OSError(ctypes.get_errno(), "no namespaces")
-        for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{int(stranger)} {uid} 1"), ("gid_map", f"0 {gid} 1")):
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(text)
     if LIBC.mount(None, b"/", None, MS_REC | MS_PRIVATE, None):
@@ -652,20 +656,29 @@ def fresh_machine(flags):
     for place, how in ((b"/var/lib", flags), (b"/run", flags), (b"/mnt", 0)):
         if LIBC.mount(b"tmpfs", place, b"tmpfs", how, None):
             raise OSError(ctypes.get_errno(), f"{place} cannot be covered")
+    if stranger:
+        os.mkdir("/var/lib/memx-server")
+        with open("/var/lib/memx-server/server.id", "w", encoding="ascii") as file:
+            file.write(SYSTEMS_ID + "\n")
+        os.chmod("/var/lib/memx-server/server.id", 0o444)
+        os.chmod("/var/lib/memx-server", 0o555)
+        if not os.geteuid():
+            os.setresuid(65534, 65534, 65534)       # the rights go with it; in a namespace they go with the next exec()
 
 
 class Bare:
     """memx-server as the manual's first line starts it, on a machine where it never ran."""
 
-    def __init__(self, flags, **env):
+    def __init__(self, flags, stranger=False, **env):
         try:
-            subprocess.run(["true"], preexec_fn=lambda: fresh_machine(flags), check=True)
+            subprocess.run(["true"], preexec_fn=lambda: fresh_machine(flags, stranger), check=True)
         except subprocess.SubprocessError:
             raise Skip("neither root nor user namespaces here") from None
         env = {**{k: v for k, v in os.environ.items() if not k.startswith("XDG_") and k != "HOME"}, **env}
         fd = os.open(wire.program(), os.O_RDONLY)       # it may lie below what is covered
         self.proc = subprocess.Popen(["memx-server", "--memory", "8M", "--listen", "127.0.0.1:0"], executable=f"/proc/self/fd/{fd}",
-                                     stderr=subprocess.PIPE, text=True, env=env, pass_fds=[fd], preexec_fn=lambda: fresh_machine(flags))
+                                     stderr=subprocess.PIPE, text=True, env=env, pass_fds=[fd],
+                                     preexec_fn=lambda: fresh_machine(flags, stranger))
         os.close(fd)
         self.log = ""
         while " started " not in self.log:
@@ -709,6 +722,14 @@ def where_it_may_not_write_it_uses_the_places_of_its_user(_):
     own = Bare(MS_RDONLY, HOME="/mnt")
     assert own.kept_id("/mnt/.local/state/memx-server/server.id") == own.id, own.log
     assert "control-failed" in own.log and own.stop() == 0, own.log
+
+
+@test
+def an_id_that_it_can_only_read_is_another_donors(_):
+    own = Bare(0, stranger=True, XDG_STATE_HOME="/mnt/state")
+    assert own.id != SYSTEMS_ID and own.kept_id("/mnt/state/memx-server/server.id") == own.id, own.log
+    assert own.kept_id("/var/lib/memx-server/server.id") == SYSTEMS_ID
+    assert own.stop() == 0
 
 
 @test
