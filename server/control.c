@@ -107,7 +107,7 @@ static void add_session(void *ctx, const struct srv_session_info *i)
 			      "extents", integer(i->extents), "pages_used", integer(i->pages_used),
 			      "pages_reserved", integer(i->pages_reserved), "pages_held", integer(i->pages_held),
 			      "relays", (json_int_t)i->handles,
-			      "silent_ms", (json_int_t)((s->now - i->seen_ns) / 1000000)));
+			      "silent_ns", (json_int_t)(s->now - i->seen_ns)));
 }
 
 static json_t *cmd_sessions(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
@@ -127,13 +127,16 @@ static json_t *cmd_session_free(void *ctx, json_t *request, char err[MEMX_CTL_ER
 	const char *id_text = json_string_value(json_object_get(request, "session"));
 	struct server *server = ctx;
 	u8 vm[16], id[16];
+	int ret;
 
 	if (!vm_text || memx_parse_uuid(vm_text, vm) || !id_text || memx_parse_hex(id_text, id, 16)) {
 		snprintf(err, MEMX_CTL_ERR, "session-free needs \"vm\": a UUID, and \"session\": 32 hexadecimal digits");
 		return NULL;
 	}
-	if (srv_session_remove(server->core, vm, id)) {
-		snprintf(err, MEMX_CTL_ERR, "this donor holds no such session");
+	ret = srv_session_remove(server->core, vm, id, json_is_true(json_object_get(request, "force")));
+	if (ret) {
+		snprintf(err, MEMX_CTL_ERR, "%s", ret == -EBUSY ?
+			 "a relay has this session open: free it there, stop the guest, or use force" : "this donor holds no such session");
 		return NULL;
 	}
 	server_scrub_later(server);

@@ -231,7 +231,7 @@ void srv_sessions(const struct srv *srv, void (*each)(void *ctx, const struct sr
 /* Is the extent here? For tests. */
 bool srv_holds(const struct srv *srv, const u8 vm[16], const u8 session[16], u32 extent);
 
-/* Frees a session by the admin's order. 0 or -ENOENT. */
-int srv_session_remove(struct srv *srv, const u8 vm[16], const u8 session[16]);
+/* Frees a session by the admin's order. 0, -ENOENT, or -EBUSY: a connection has a handle to it, and @force is not set. */
+int srv_session_remove(struct srv *srv, const u8 vm[16], const u8 session[16], bool force);
 
 #endif /* SRV_CORE_H */

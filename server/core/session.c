@@ -632,12 +632,14 @@ bool srv_holds(const struct srv *srv, const u8 vm[16], const u8 session[16], u32
 	return s && srv_extent_find(s, extent);
 }
 
-int srv_session_remove(struct srv *srv, const u8 vm[16], const u8 session[16])
+int srv_session_remove(struct srv *srv, const u8 vm[16], const u8 session[16], bool force)
 {
 	struct srv_session *s = srv_session_find(srv, vm, session);
 
 	if (!s)
 		return -ENOENT;
+	if (s->refs > 1 && !force)
+		return -EBUSY;
 	srv_event(srv, SRV_EVENT_REMOVED, s, s->used, NULL);
 	srv_session_free(s);
 	return 0;

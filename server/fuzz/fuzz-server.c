@@ -292,7 +292,7 @@ static void hand_back(struct srv *core, struct srv_store *store)
 	u32 i;
 
 	while (core->first)
-		srv_session_remove(core, core->first->vm, core->first->id);
+		srv_session_remove(core, core->first->vm, core->first->id, true);
 	check_accounts(core);
 	if (srv_scrub(core, CHUNKS))
 		abort();

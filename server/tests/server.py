@@ -54,7 +54,7 @@ def session(relay, name, slots=1024, order=6, epoch=1):
 def sweep(server):
     """Frees what a test left behind, so that the next one has all of the memory."""
     for left in server.ctl("sessions")["data"]:
-        assert server.ctl("session-free", vm=left["vm"], session=left["session"])["ok"]
+        assert server.ctl("session-free", vm=left["vm"], session=left["session"], force=True)["ok"]
 
 
 def holds(s, extent, slot, version):
@@ -766,10 +766,15 @@ def the_control_socket_answers(server):
     assert len(mine) == 1 and mine[0]["pages_reserved"] == 64 and mine[0]["relays"] == 1, mine
     assert not server.ctl("nonsense")["ok"]
     assert not server.ctl("session-free", vm="x")["ok"]
-    freed = server.ctl("session-free", vm=mine[0]["vm"], session=mine[0]["session"])
+    assert "force" in server.ctl("session-free", vm=mine[0]["vm"], session=mine[0]["session"])["error"]
+    assert s.place(0, 1).status == OK
+    freed = server.ctl("session-free", vm=mine[0]["vm"], session=mine[0]["session"], force=True)
     assert freed["ok"], freed
     assert s.place(0, 1).status == wire.UNKNOWN
-    assert not server.ctl("session-free", vm=mine[0]["vm"], session=mine[0]["session"])["ok"]
+    assert not server.ctl("session-free", vm=mine[0]["vm"], session=mine[0]["session"], force=True)["ok"]
+    s = session(relay, "left", slots=64)
+    relay.close()                                   # nobody has it open any more, once the server has seen that
+    until(lambda: server.ctl("session-free", vm=mine[0]["vm"], session=s.id.hex())["ok"])
 
 
 # ---- settings ----------------------------------------------------------------------------------------------------------

@@ -462,8 +462,10 @@ static void the_admin_frees_a_session_under_its_relay(void **state)
 	struct sess s = session(*state, "a", 1);
 
 	assert_int_equal(place(&s, 0, 1), MEMX_S_OK);
-	assert_int_equal(srv_session_remove(s.relay->donor->core, s.vm, s.id), 0);
-	assert_int_equal(srv_session_remove(s.relay->donor->core, s.vm, s.id), -ENOENT);
+	assert_int_equal(srv_session_remove(s.relay->donor->core, s.vm, s.id, false), -EBUSY);
+	assert_int_equal(store(&s, 1, 0, 1, 1), MEMX_S_OK);
+	assert_int_equal(srv_session_remove(s.relay->donor->core, s.vm, s.id, true), 0);
+	assert_int_equal(srv_session_remove(s.relay->donor->core, s.vm, s.id, true), -ENOENT);
 	assert_int_equal(store(&s, 1, 0, 1, 1), MEMX_S_UNKNOWN);
 	assert_true(memx_le64(stat_of(s.relay).pages_reserved) == 0);
 }

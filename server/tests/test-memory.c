@@ -253,7 +253,7 @@ static void memory_is_zeroed_at_leisure(void **state)
 	u32 c, rounds = 0;
 
 	fill(r, "first", 0xee);
-	assert_int_equal(srv_session_remove(r->donor->core, sess_of(r, "first", 1).vm, sess_of(r, "first", 1).id), 0);
+	assert_int_equal(srv_session_remove(r->donor->core, sess_of(r, "first", 1).vm, sess_of(r, "first", 1).id, true), 0);
 	while (srv_scrub(r->donor->core, 5))
 		rounds++;
 	assert_in_range(rounds, 11, 13);
@@ -346,7 +346,7 @@ static void freed_memory_goes_back_to_the_host(void **state)
 	assert_int_equal(resident_kib(d->store), 0);		/* nothing is taken before it is needed */
 	fill(r, "first", 0xee);
 	assert_true(resident_kib(d->store) >= 64 * SRV_CHUNK_BYTES / 1024);
-	assert_int_equal(srv_session_remove(d->core, sess_of(r, "first", 1).vm, sess_of(r, "first", 1).id), 0);
+	assert_int_equal(srv_session_remove(d->core, sess_of(r, "first", 1).vm, sess_of(r, "first", 1).id, true), 0);
 	while (srv_scrub(d->core, 64))
 		continue;
 	assert_int_equal(resident_kib(d->store), 0);

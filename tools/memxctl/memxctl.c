@@ -57,7 +57,7 @@ static void usage(FILE *to)
 		"                     and for limit and peers; a user's own server: below $XDG_RUNTIME_DIR\n"
 		"  -j, --json         print the answer as JSON: sizes in pages of 4 KiB or bytes, times in ns\n"
 		"      --wait         repair, drain, limit: return when nothing is left to do\n"
-		"      --force        session free: also while it is attached\n"
+		"      --force        session free: also while it is attached, or open at a server\n"
 		"      --version      print the version\n"
 		"      --help         print this\n"
 		"\n"
@@ -126,6 +126,7 @@ static const struct column donor_session_columns[] = {
 	{ "USED", "pages_used", COL_PAGES },
 	{ "EXTENTS", "extents", COL_NUMBER },
 	{ "RELAYS", "relays", COL_NUMBER },
+	{ "SILENT", "silent_ns", COL_TIME },
 	{ NULL, NULL, COL_TEXT },
 };
 
