@@ -8,6 +8,13 @@ memx-gate_PKGS := jansson libxxhash inih
 memx-gate_LDLIBS := -lpthread
 memx-gate_NOINSTALL := y
 
+# What judges a campaign.
+TESTS_SCRIPT += faults-judge
+faults-judge_CMD := tools/faults/tests/judge.py
+faults-judge_VARIANTS := opt
+faults-judge_TIMEOUT := 60
+faults-judge_COST := 1
+
 # A short campaign with a seed of its own; FAULTS_SEED and FAULTS_N in the environment choose another one.
 TESTS_SCRIPT += faults-native
 faults-native_CMD := tools/faults/memx-faults --tap 20260101 $(if $(FAULTS_N),,--faults 50)

@@ -87,7 +87,10 @@ static void end_fetch(struct churn *c, struct work *w)
 	if (s->number == ABSENT ? w->op.err == -ENODATA :
 	    !w->op.err && pattern_verify(w->page, c->config.salt, w->op.item.slot, s->number, true)) {
 		c->stat.fetches++;
-	} else if (!w->op.err || w->op.err == -ENODATA) {
+		return;
+	}
+	c->stat.unread += w->op.err && s->number != ABSENT;
+	if (!w->op.err || w->op.err == -ENODATA) {
 		c->stat.wrong++;
 		c->stat.lost += w->op.err == -ENODATA;
 		tell(c, w, w->op.err ? "lost" : "wrong");

@@ -30,6 +30,7 @@ struct churn_stat {
 	u64 lost;			/* among the wrong: nothing where some must be */
 	u64 errors;			/* operations that failed */
 	u64 nospace;			/* stores among them for which there was no room */
+	u64 unread;			/* fetches of pages that must be there which ended with an error: SIGBUS, in a kernel */
 	u64 longest_ns;			/* from submission to end; those in flight count as if they ended now */
 	u64 longest_fetch_ns;		/* the same for fetches alone */
 	u64 in_flight;

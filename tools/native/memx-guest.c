@@ -169,11 +169,11 @@ static void say_stat(struct program *p, bool clear)
 	struct churn_stat s;
 
 	churn_stat(p->churn, &s, clear);
-	answer("ok stores=%llu fetches=%llu discards=%llu wrong=%llu lost=%llu errors=%llu nospace=%llu longest_us=%llu "
+	answer("ok stores=%llu fetches=%llu discards=%llu wrong=%llu lost=%llu errors=%llu unread=%llu nospace=%llu longest_us=%llu "
 	       "longest_fetch_us=%llu in_flight=%llu oldest_us=%llu",
 	       (unsigned long long)s.stores, (unsigned long long)s.fetches, (unsigned long long)s.discards,
 	       (unsigned long long)s.wrong, (unsigned long long)s.lost, (unsigned long long)s.errors,
-	       (unsigned long long)s.nospace, (unsigned long long)s.longest_ns / 1000,
+	       (unsigned long long)s.unread, (unsigned long long)s.nospace, (unsigned long long)s.longest_ns / 1000,
 	       (unsigned long long)s.longest_fetch_ns / 1000, (unsigned long long)s.in_flight,
 	       (unsigned long long)s.oldest_ns / 1000);
 }

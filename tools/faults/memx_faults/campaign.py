@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The campaign over native processes: strikes by the schedule, waits, looks, and writes it down."""
 
+import re
 import signal
 import time
 
-from .cluster import PATIENCE, Cluster, until
+from . import judge
+from .cluster import PATIENCE, RECLAIM_WAIT_MS, Cluster, until
 from .report import Report
-from .schedule import BOUNDED, RELAY, Schedule
+from .schedule import RELAY, Schedule
 import native
 from native import SLOW, Failed
 
@@ -15,15 +17,17 @@ GUESTS = 2
 MIB = 32                # of each guest
 DEPTH = 64              # pages of it in its memory at once
 RATE = 12000            # operations per second and guest
+WITHOUT_S = 10          # before the first fault, to compare with
 QUIET_S = 0.12          # between two faults
 REPAIR_S = 60           # until all copies are there again
 SETTINGS = {"extent": "256K", "repair_rate": "512M", "connect_retry": "50ms", "donor_dead": "2s"}
+STRIKES = 3             # of one fault, where the machine is too late to judge it by
 SUMMED = ("extents_lost", "violations", "donor_violations", "bad_pages", "replicas_dropped", "replicas_repaired", "hedges",
-          "donor_losses", "no_repair_room", "resends")
+          "donor_losses", "no_repair_room", "resends", "reclaimed", "given_up")
 
 
 class Campaign:
-    def __init__(self, seed, count, only=(), rate=RATE, mib=MIB, tap=None):
+    def __init__(self, seed, count, only=(), rate=RATE, mib=MIB, tap=None, judged=False):
         self.schedule = Schedule(seed, count, DOMAINS, "native", True, only)
         self.report = Report(seed, "native", count)
         self.seed, self.rate, self.mib = seed, rate, mib
@@ -31,7 +35,13 @@ class Campaign:
         self.number = 0
         self.damaging = False
         self.interrupted = False
+        self.judged = judged    # whether a page may wait only so long
         self.sequential = 0     # donors killed one after the other, each after repair
+        self.reclaim_wait_ms = RECLAIM_WAIT_MS
+        self.checked = self.check_wrong = 0     # pages, at the end
+        self.latest = {}        # of each guest, what it said last
+        self.waited_ms = 0      # the longest that a donor which wanted memory back waited for the relay
+        self.dropped = {}       # (donor, instance): extents that it dropped by itself
         self.before = None
         self.tell = tap or (lambda text: None)
 
@@ -44,7 +54,7 @@ class Campaign:
         """Of all guests together since the last time: operations, longest stalls; and what is wrong so far."""
         now, total, stall, fetch = time.monotonic(), 0, 0, 0
         for guest in self.cluster.guests:
-            stat = guest.stat("stat 1")
+            stat = self.latest[guest.name] = guest.stat("stat 1")
             total += stat["stores"] + stat["fetches"] + stat["discards"]
             stall = max(stall, stat["longest_us"] / 1000)
             fetch = max(fetch, stat["longest_fetch_us"] / 1000)
@@ -128,7 +138,10 @@ class Campaign:
     def limit(self, donor, percent):
         if donor.running:
             used = donor.status()["pages_used"] * 4096
-            donor.limit(max(used * percent // 100, 1 << 20))
+            limit = max(used * percent // 100, 1 << 20)
+            donor.limit(limit)
+            if used - limit > 2 << 20:
+                self.asked.append(donor)
 
     def list_donor(self, donor, on):
         relay = self.cluster.relay
@@ -160,7 +173,27 @@ class Campaign:
 
         if not until(given, REPAIR_S * SLOW):
             raise Failed(f"{donor.name} did not get its memory back within {REPAIR_S * SLOW} s: {donor.status()}")
-        self.report.reclaim.append(time.monotonic() - self.begun)
+
+    def look_reclaim(self, f):
+        donors = [d for d in self.cluster.donors if d.running]
+        self.judge_reclaim(f, {d.name: d.status() for d in donors}, [d.name for d in self.asked])
+
+    def judge_reclaim(self, f, donors, asked):
+        """What donors (name: status) say of a fault in which some @asked for memory: how long they waited, what they dropped."""
+        bound = judge.reclaim_bound(self.reclaim_wait_ms)
+        for name, status in donors.items():
+            waited = status["reclaim_waited_ms"]
+            self.waited_ms = max(self.waited_ms, waited)
+            if waited > bound:
+                self.problem(f"{name} waited {waited} ms for the relay before it helped itself, its bound is {bound} ms")
+            done = status["counters"]["extents_dropped"], status["counters"]["reclaims_refused"]
+            before = self.dropped.get((name, status["instance"]), (0, 0))
+            self.dropped[name, status["instance"]] = done
+            if name not in asked:
+                continue
+            self.report.reclaim.append(status["reclaim_took_ms"] / 1000)
+            if f.kind == "relay-stop" and done == before:
+                self.problem(f"the relay stood still, and {name} neither dropped a copy nor said why not")
 
     def whole(self, why):
         """Waits until all is well again, and what waited has ended."""
@@ -190,26 +223,37 @@ class Campaign:
         self.problem(f"{len(only)} extents have no live copy outside {names}, although repair is through: {only[:4]}")
         return False
 
-    def run_one(self, f):
-        if f.destroys and not self.may_destroy(f):
-            return
-        self.damaging |= any(x and x.kind in ("headers", "tear", "pages", "stores") for x in (f, f.beside))
-        quiet = self.stats()
-        self.report.quiet.append(quiet)
-        for name in self.last:
-            self.report.kinds[name][-1]["after"] = quiet["rate"]
-        self.rebuilt_s = None
+    def plan(self, f):
+        """[(when in ms, the fault of a pair whose it is, what to do)] in order, and what is waited for behind all of these."""
         events, behind = self.events(f, 0)
+        events = [(when, f, act) for when, act in events]
         if f.beside:
             more, later = self.events(f.beside, f.offset_ms)
             if f.destroys and f.beside.kind in ("stop", "cut", "slow", "delay", "reset"):
                 instances = self.names(f)
                 more.insert(0, (f.offset_ms, lambda: self.noticed(f, instances)))
-            events, behind = events + more, later + behind
+            events, behind = events + [(when, f.beside, act) for when, act in more], later + behind
+        return sorted(events, key=lambda event: event[0]), behind
+
+    def run_one(self, f):
+        """The row of figures; None where it may not strike."""
+        if f.destroys and not self.may_destroy(f):
+            return None
+        self.damaging |= any(x and x.kind in ("headers", "tear", "pages", "stores") for x in (f, f.beside))
+        quiet = self.stats()
+        self.report.quiet.append(quiet)
+        for name in self.last:
+            self.report.kinds[name][-1]["after"] = quiet["rate"]
+        self.rebuilt_s, self.asked = None, []
+        events, behind = self.plan(f)
         begun = self.begun = time.monotonic()
-        for when, act in sorted(events, key=lambda event: event[0]):
+        windows = {}            # of each of a pair: its kind, when it began, when it ended
+        for when, part, act in events:
             time.sleep(max(0, begun + when / 1000 - time.monotonic()))
+            now = time.monotonic()
             act()
+            kind, start, _ = windows.get(id(part), (part.kind, now, None))
+            windows[id(part)] = (kind, start, time.monotonic())
         for act in behind:
             act()
         self.whole(f.text())
@@ -219,11 +263,16 @@ class Campaign:
         row["during"] = row.pop("rate")
         row["before"] = quiet["rate"]
         row["seconds"] = seconds
+        row["away_ms"] = judge.excused([(kind, start * 1000, end * 1000) for kind, start, end in windows.values()])
+        row["verdict"] = judge.verdict(row["stall_ms"], row["lag_ms"], judge.PROMISED_MS + row["away_ms"])
         if f.destroys:
             row["repair_s"] = self.rebuilt_s or seconds
             self.sequential += 1
+        if "limit" in (f.kind, f.beside and f.beside.kind):
+            self.look_reclaim(f)
         self.report.row(f.name, row)
         self.last = [f.name]
+        return row
 
     def names(self, f):
         """Of a fault's donors: {name: instance}."""
@@ -252,21 +301,36 @@ class Campaign:
                 break
             self.number = f.number
             self.tell(f"{f.number} {f.text()}")
-            self.run_one(f)
+            row = self.run_one(f)
+            for _ in range(STRIKES - 1):
+                if not self.judged or not row or row["verdict"] != "late" or f.kind in ("add", "remove"):
+                    break
+                self.report.again += 1
+                self.tell(f"{f.number} again, for the machine was {row['lag_ms']:.0f} ms late")
+                time.sleep(quiet)
+                row["verdict"] = "repeated"
+                row = self.run_one(f)
+            if row and self.judged:
+                self.judge(f, row)
+
+    def judge(self, f, row):
+        if row["verdict"] == "long":
+            self.problem(f"{f.name}: a page waited {row['stall_ms']:.0f} ms; {judge.PROMISED_MS} ms are allowed, {row['away_ms']:.0f} ms it had to, "
+                         f"the machine was {row['lag_ms']:.0f} ms late")
+        elif row["verdict"] == "late":
+            self.problem(f"{f.name}: cannot be judged: a page waited {row['stall_ms']:.0f} ms, and the machine was {row['lag_ms']:.0f} ms late")
 
     def finish(self):
         """Every page once more; then everything is given back."""
         c = self.cluster
         self.number = len(self.schedule.faults) + 1
         for guest in c.guests:
-            stat = guest.stat("stop")
-            for key in ("stores", "fetches", "wrong", "lost", "errors"):
-                self.done[key] = self.done.get(key, 0) + stat[key]
+            self.latest[guest.name] = guest.stat("stop")
             answer = guest.ask_raw("check")
             if answer != "ok":
-                self.done["wrong"] += 1
+                self.check_wrong += int(re.match(r"error (\d+) slots|", answer)[1] or 1)
                 self.problem(f"guest {guest.name}, every page at the end: {answer}")
-            self.done["fetches"] += self.mib * 256
+            self.checked += self.mib * 256
             counters = guest.ask("counters")
             # Where the only copy within reach was damaged on its way, the relay says so, and the page is asked for again.
             odd = {key: counters[key] for key in ("violations", "corrupt", "store_errors", "fetch_errors", "refusals")
@@ -290,12 +354,15 @@ class Campaign:
             self.problem(f"after every guest has detached, donors still hold (pages, sessions) {left()}")
 
     def run(self):
-        self.done, self.seen, self.total, self.last = {}, {}, None, []
+        self.seen, self.total, self.last = {}, None, []
         begun = time.monotonic()
         self.cluster = Cluster(self.seed, DOMAINS, GUESTS, self.mib, f"{self.mib * GUESTS * 2}M", **SETTINGS)
         try:
             self.load()
             self.stats()
+            if self.judged:
+                time.sleep(WITHOUT_S)
+                self.report.quiet.append(self.stats())
             self.strike_all(QUIET_S)
             self.finish()
         except (Failed, OSError, ValueError, KeyError) as problem:
@@ -304,13 +371,8 @@ class Campaign:
             damaged = [donor.gate("stat") for donor in self.cluster.donors]
             for sentence in self.cluster.end(bool(self.report.problems)):
                 self.problem(sentence)
-        faults = sum(len(rows) for rows in self.report.kinds.values())
         self.report.facts = {
-            "faults": faults, "seconds": round(time.monotonic() - begun), "pages verified": self.done.get("fetches", 0),
-            "pages written": self.done.get("stores", 0), "pages wrong": self.done.get("wrong", 0),
-            "pages lost": self.done.get("lost", 0), "unexpected errors": self.done.get("errors", 0) + len(self.report.problems),
-            "donors killed, each after repair": self.sequential,
-            "memory given back, longest s": f"{len(self.report.reclaim)} times, {max(self.report.reclaim, default=0):.2f}",
+            **self.facts(round(time.monotonic() - begun)),
             "pages damaged on the way": sum(s["pages"] for s in damaged), "of these found by the relay": self.sum["bad_pages"],
             "stores damaged on the way": sum(s["stores"] for s in damaged),
             "headers damaged, streams torn": f"{sum(s['headers'] for s in damaged)}, {sum(s['torn'] for s in damaged)}",
@@ -318,10 +380,27 @@ class Campaign:
         }
         return self.report
 
-    def judge_stalls(self):
-        """Against what is promised: less than a second where another copy is within reach."""
-        for name, rows in self.report.kinds.items():
-            key = "fetch_ms" if name in ("slow", "delay") else "stall_ms"
-            for row in rows if name in BOUNDED - RELAY else ():
-                if row[key] - row["lag_ms"] >= 1000:
-                    self.problem(f"{name}: a page waited {row[key]:.0f} ms (the machine was {row['lag_ms']:.0f} ms late)")
+    def figures(self):
+        """What the guests said last."""
+        return {key: sum(stat[key] for stat in self.latest.values()) for key in ("stores", "fetches", "wrong", "lost", "errors", "unread")}
+
+    def facts(self, seconds):
+        r, done = self.report, self.figures()
+        reclaim = f"{len(r.reclaim)} times, longest {max(r.reclaim, default=0):.2f} s"
+        return {
+            "faults": sum(len(rows) for rows in r.kinds.values()) - r.again, "seconds": seconds,
+            "pages verified": done["fetches"] + self.checked, "pages written": done["stores"],
+            "pages wrong": done["wrong"] + self.check_wrong, "pages lost": done["lost"],
+            "SIGBUS": done["unread"],
+            "unexpected errors": done["errors"] + len(r.problems),
+            "longest stall without faults, ms": r.number(r.most(r.quiet, "stall_ms")),
+            "longest stall, a donor's faults, ms": r.number(r.worst(lambda name: "+" not in name and name not in RELAY)),
+            "longest stall, pairs of these, ms": r.number(r.worst(lambda name: "+" in name and not set(name.split("+")) & RELAY)),
+            "longest stall, the relay's faults, ms": r.number(r.worst(lambda name: set(name.split("+")) & RELAY)),
+            "struck again, the machine was late": r.again,
+            "pages/s before, during, after": f"{r.average('before')}, {r.average('during')}, {r.average('after')}",
+            "donors killed, each after repair": self.sequential,
+            "memory given back": reclaim,
+            "donors waited for the relay, at most": f"{self.waited_ms} ms, bound {judge.reclaim_bound(self.reclaim_wait_ms)} ms",
+            "copies that donors dropped themselves": sum(dropped for dropped, _ in self.dropped.values()),
+        }

@@ -17,6 +17,7 @@ import native  # noqa: E402
 from native import BIN, Failed  # noqa: E402
 
 PATIENCE = 60 * native.SLOW     # nothing that is waited for takes longer, but the waits for repair
+RECLAIM_WAIT_MS = 300           # so long donors wait for relays before they help themselves
 
 
 def answer_of(process, name, seconds=PATIENCE):
@@ -65,7 +66,8 @@ class Donor(native.Server):
     def write(self, memory):
         with open(self.conf + ".new", "w") as file:
             file.write(f"[server]\nlisten = 127.0.0.1:{self.port}\nmemory = {memory}\ndomain = {self.domain}\n"
-                       f"id_file = {self.folder}/{self.name}.id\ncontrol = {self.control}\nlock = no\nhuge = no\n")
+                       f"id_file = {self.folder}/{self.name}.id\ncontrol = {self.control}\nlock = no\nhuge = no\n"
+                       f"reclaim_wait = {RECLAIM_WAIT_MS}ms\npressure = 0\nmin_available = 0\n")   # only the schedule wants memory back
         os.rename(self.conf + ".new", self.conf)
 
     def start(self):
@@ -166,6 +168,9 @@ class Cluster:
         repair = self.relay.try_ask("repair") or {"remaining": -1, "degraded_extents": -1, "waiting_extents": -1}
         if repair["remaining"] or repair["degraded_extents"] or repair["waiting_extents"]:
             return "extents: " + ", ".join(f"{key} {repair[key]}" for key in ("remaining", "degraded_extents", "waiting_extents"))
+        for donor in self.relay.donors:         # what a donor dropped by itself, and the relay has not heard of yet
+            if donor.status()["extents"] != listed[donor.name]["extents"]:
+                return f"{donor.name} holds {donor.status()['extents']} extents, the relay knows of {listed[donor.name]['extents']}"
         return None
 
     def extents_at(self, donor):

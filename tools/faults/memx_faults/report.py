@@ -12,6 +12,7 @@ class Report:
         self.evidence = []          # lines: what was seen of a testbed on which there were any
         self.quiet = []             # rows without a fault
         self.reclaim = []           # seconds until a donor had its memory back
+        self.again = 0              # faults that were struck again, for the machine was too late to judge them by
         self.facts = {}
 
     def problem(self, number, sentence):
@@ -32,34 +33,42 @@ class Report:
         seen = [r[key] for r in rows if r.get(key) is not None]
         return sum(seen) / len(seen) if seen else None
 
-    def worst(self, names, key="stall_ms"):
-        return max((self.most(rows, key) or 0 for name, rows in self.kinds.items() if name in names), default=0)
+    def worst(self, wanted, key="stall_ms"):
+        """The longest of those kinds for which wanted(name) is true."""
+        return max((self.most(rows, key) or 0 for name, rows in self.kinds.items() if wanted(name)), default=0)
+
+    def average(self, key):
+        return self.number(self.mean([row for rows in self.kinds.values() for row in rows], key))
 
     @staticmethod
     def number(value, unit=""):
         return "-" if value is None else f"{value:.0f}{unit}"
 
     def table(self):
-        lines = [f"{'fault':<24}{'times':>6}{'stall':>9}{'fetch':>9}{'lag':>7}{'before':>9}{'during':>9}{'after':>9}{'repair':>9}{'longest':>9}",
-                 f"{'':<24}{'':>6}{'ms':>9}{'ms':>9}{'ms':>7}{'pages/s':>9}{'pages/s':>9}{'pages/s':>9}{'mean s':>9}{'s':>9}"]
+        lines = [f"{'fault':<24}{'times':>6}{'stall':>9}{'fetch':>9}{'lag':>7}{'away':>7}{'before':>9}{'during':>9}{'after':>9}{'repair':>9}"
+                 f"{'longest':>9}",
+                 f"{'':<24}{'':>6}{'ms':>9}{'ms':>9}{'ms':>7}{'ms':>7}{'pages/s':>9}{'pages/s':>9}{'pages/s':>9}{'mean s':>9}{'s':>9}"]
         for name, rows in sorted(self.kinds.items()):
             repair, longest = self.mean(rows, "repair_s"), self.most(rows, "repair_s")
             lines.append(f"{name:<24}{len(rows):>6}{self.number(self.most(rows, 'stall_ms')):>9}"
                          f"{self.number(self.most(rows, 'fetch_ms')):>9}{self.number(self.most(rows, 'lag_ms')):>7}"
+                         f"{self.number(self.most(rows, 'away_ms')):>7}"
                          f"{self.number(self.mean(rows, 'before')):>9}{self.number(self.mean(rows, 'during')):>9}"
                          f"{self.number(self.mean(rows, 'after')):>9}"
                          f"{'-' if repair is None else f'{repair:.2f}':>9}{'-' if longest is None else f'{longest:.2f}':>9}")
         if self.quiet:
             lines.append(f"{'no fault':<24}{len(self.quiet):>6}{self.number(self.most(self.quiet, 'stall_ms')):>9}"
                          f"{self.number(self.most(self.quiet, 'fetch_ms')):>9}{self.number(self.most(self.quiet, 'lag_ms')):>7}"
-                         f"{self.number(self.mean(self.quiet, 'rate')):>9}")
+                         f"{'-':>7}{self.number(self.mean(self.quiet, 'rate')):>9}")
         return "\n".join(lines)
 
     def show(self):
         lines = ["", f"Fault campaign, {self.where}, FAULTS_SEED={self.seed}", "", *self.table().splitlines(), "",
                  "stall: the longest that one page's operation took, fetch: that a fetch took; lag: by how much this machine let a",
-                 "waiting thread run too late meanwhile (a stall is that much uncertain); repair: until every page had all its copies.",
-                 "", *(f"{key:<36}{value}" for key, value in self.facts.items()),
+                 "waiting thread run too late meanwhile (a stall is that much uncertain); away: for how long the relay was away, or the",
+                 "donors of a pair both had no use, so that pages had to wait; repair: until every page had all its copies.",
+                 "SIGBUS: reads that failed for good, of which a kernel makes that signal; on real Xen, processes that were ended by it.",
+                 "", *(f"{key:<40}{value}" for key, value in self.facts.items()),
                  *(f"FAILED at fault {number}: {sentence}" for number, sentence in self.problems)]
         print("\n".join(f"# {line}".rstrip() for line in lines), flush=True)
 

@@ -7,6 +7,7 @@ A fault names its victims and its lengths. What depends on the run is only when 
 * one donor loses its memory, and anything that costs no memory happens to another or to the relay;
 * all donors of one failure domain lose their memory at once;
 * two donors are silent, cut off or slow at once: nothing is lost, pages with both copies there wait;
+* a donor wants memory back while the relay stands still: it helps itself, one copy of each page stays;
 * never a donor that was silent first and another that is killed then: the silent one's copies may be stale by that time.
 """
 
@@ -14,9 +15,6 @@ import dataclasses
 import random
 
 DESTROYS = {"kill", "kill-domain"}
-# Another copy is alive and within reach: a page waits less than a second.
-BOUNDED = {"kill", "kill-domain", "stop", "cut", "reset", "tear", "drain", "limit", "pages", "stores", "headers", "add",
-           "remove", "slow", "delay"}
 RELAY = {"relay-kill", "relay-term", "relay-stop"}
 
 # kind: how often, of all
@@ -24,7 +22,10 @@ NATIVE = {
     "kill": 16, "kill-domain": 3, "stop": 10, "cut": 10, "reset": 5, "tear": 5, "slow": 5, "delay": 5, "drain": 6, "limit": 5,
     "pages": 6, "stores": 4, "headers": 5, "relay-kill": 9, "relay-term": 3, "relay-stop": 4, "spare": 5, "resume": 2, "pair": 16,
 }
-XEN = {"kill": 5, "stop": 4, "cut": 4, "drain": 2, "relay-kill": 4, "pair": 3}
+XEN = {
+    "kill": 5, "stop": 3, "cut": 3, "reset": 2, "tear": 2, "slow": 2, "delay": 2, "drain": 3, "limit": 3, "pages": 3, "stores": 2,
+    "headers": 2, "relay-kill": 4, "relay-term": 1, "relay-stop": 3, "pair": 8,
+}
 
 # (what destroys, or the first of two silent ones; what comes beside it)
 NATIVE_PAIRS = [
@@ -32,8 +33,12 @@ NATIVE_PAIRS = [
     ("kill", "reset"), ("kill", "drain"), ("kill", "pages"), ("kill", "stores"), ("kill", "limit"), ("kill-domain", "relay-kill"),
     ("stop", "stop"), ("cut", "cut"), ("stop", "cut"), ("stop", "relay-kill"), ("cut", "relay-kill"), ("drain", "relay-kill"),
     ("pages", "relay-kill"), ("stores", "relay-kill"), ("reset", "relay-kill"), ("slow", "stop"), ("drain", "drain"), ("tear", "headers"),
+    ("relay-stop", "limit"), ("relay-stop", "limit"),
 ]
-XEN_PAIRS = [("kill", "relay-kill"), ("stop", "relay-kill"), ("cut", "stop"), ("kill", "cut")]
+XEN_PAIRS = [
+    ("kill", "relay-kill"), ("kill", "relay-stop"), ("kill", "cut"), ("stop", "relay-kill"), ("cut", "stop"), ("drain", "relay-kill"),
+    ("stores", "relay-kill"), ("reset", "relay-kill"), ("relay-stop", "limit"), ("relay-stop", "limit"),
+]
 
 
 @dataclasses.dataclass
@@ -110,6 +115,10 @@ class Schedule:
         fault.offset_ms = self.span((0, 0), (1, 30), (30, 300)) if not fault.destroys or second in RELAY else self.span((100, 400))
         if first in ("pages", "kill") and second == "pages":
             fault.beside.value = min(fault.beside.value, 3)     # else the only copy left is damaged for too long
+        if (first, second) == ("relay-stop", "limit"):          # for longer than the donor waits, which gets it back meanwhile
+            fault.ms = self.span((1200, 2500)) if self.native else self.span((6000, 9000))
+            fault.beside.value, fault.beside.rebuilt = self.random.choice((25, 50, 75)), True
+            fault.offset_ms = self.span((0, 30))
         return fault
 
     def single(self, number, kind, but=()):
@@ -127,9 +136,11 @@ class Schedule:
         elif kind in ("stop", "cut"):
             fault.ms = self.span((20, 400), (700, 1800)) if self.native else self.span((500, 1500), (4000, 8000))
         elif kind == "slow":
-            fault.value, fault.ms = self.span((256, 1024), (1024, 8192)) * 1024, self.span((200, 1200))
+            fault.value = self.span((256, 1024), (1024, 8192)) * 1024
+            fault.ms = self.span((200, 1200)) if self.native else self.span((1000, 6000))
         elif kind == "delay":
-            fault.value, fault.ms = self.span((1000, 20000), (20000, 150000)), self.span((200, 1200))
+            fault.value = self.span((1000, 20000), (20000, 150000))
+            fault.ms = self.span((200, 1200)) if self.native else self.span((1000, 6000))
         elif kind == "tear":
             fault.value = self.span((1, 64), (64, 100000))
         elif kind == "pages":
@@ -139,12 +150,13 @@ class Schedule:
         elif kind == "headers":
             fault.value, fault.ms = rng.choice((0, 2, 4, 8, 11, 17, 23)), 400
         elif kind == "limit":
-            fault.value, fault.ms = rng.choice((25, 50, 75, 100)), self.span((100, 800))      # per cent of what is used there
+            fault.value, fault.ms = rng.choice((25, 50, 75, 100)), \
+                self.span((100, 800)) if self.native else self.span((1000, 4000))       # per cent of what is used there
             fault.rebuilt = rng.random() < 0.5
         elif kind == "relay-kill":
             fault.ms = self.span((0, 0), (1, 500)) if self.native else self.span((0, 3000))
         elif kind == "relay-term":
             fault.ms = self.span((0, 300))
         elif kind == "relay-stop":
-            fault.ms = self.span((20, 400), (700, 2000))
+            fault.ms = self.span((20, 400), (700, 2000)) if self.native else self.span((500, 1500), (3000, 6000))
         return fault

@@ -3,7 +3,8 @@
 
 The guest's program says every second how long the longest touch of a page took since it last said so; a line is taken to be of
 the time at which it arrives. Everything is emulated: the figures are for comparison with those of the run without faults, which
-stand beside them.
+stand beside them. Between relay and donors stands memx-gate, as natively: the relay's configuration in Dom0 names its ports.
+What cuts a donor off works on packets in Dom0.
 """
 
 import os
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 
+from . import judge
 from .campaign import Campaign
 from .cluster import TOP, Gate, native, until
 from .report import Report
@@ -33,6 +35,8 @@ QUIET_S = 2
 DEAD_S = 15             # more than the relay's donor_dead
 WAIT_S = 240            # for anything; emulation is slow, and machines are busy
 LINE = re.compile(r"so_far verified=(\d+) written=(\d+) wrong=(\d+) recent_us=(\d+)")
+RECLAIM_WAIT_MS = 2000  # so long donors wait for the relay before they help themselves
+BUS = re.compile(rf"ended by signal {int(signal.SIGBUS)}\b")
 LAST = re.compile(r"pages_verified=(\d+) pages_written=(\d+) pages_wrong=(\d+) longest_touch_ms=(\d+)")
 
 
@@ -81,7 +85,9 @@ class XenCampaign(Campaign):
         super().__init__(seed, count, only, tap=tap)
         self.schedule = Schedule(seed, count, DOMAINS, "xen", False, only)
         self.report = Report(seed, "real Xen in emulation", count)
-        self.instances = {}
+        self.reclaim_wait_ms = RECLAIM_WAIT_MS
+        self.work = None
+        self.module = {}        # counters of the guest's module, at the end
 
     # -- looks --------------------------------------------------------------------------------------------------------
 
@@ -109,8 +115,19 @@ class XenCampaign(Campaign):
             if key in self.sum:
                 self.sum[key] += value
 
+    def donor(self, index):
+        return native.control(self.controls[index], "status")
+
     def instance(self, index):
-        return native.control(self.controls[index], "status")["instance"]
+        return self.donor(index)["instance"]
+
+    def settle(self, index):
+        """What the testbed's configuration of a donor does not say, whenever it was started."""
+        env = self.testbed.exec(f"donor{index}", "sh", "-c", f"echo reclaim_wait = {RECLAIM_WAIT_MS}ms >>$MEMX_SERVER_CONFIG && "
+                                "echo pressure = 0 >>$MEMX_SERVER_CONFIG && kill -HUP $MEMX_SERVER_PID && echo $MEMX_SERVER_CONTROL")
+        if env.status:
+            raise Failed(f"donor{index} does not take its configuration: {env}")
+        return env.out.strip()
 
     def unlike(self):
         status, donors, repair = self.ask("status"), self.ask("donors"), self.ask("repair")
@@ -119,11 +136,32 @@ class XenCampaign(Campaign):
         if status["attached"] != 1:
             return "the guest is not attached"
         for index, donor in enumerate(sorted(donors, key=lambda d: d["name"])):
-            if donor["state"] != "usable" or donor["instance"] != self.instance(index):
+            own = self.donor(index)
+            if donor["state"] != "usable" or donor["instance"] != own["instance"]:
                 return f"{donor['name']} is {donor['state']}: {donor['reason']}"
+            if donor["extents"] != own["extents"]:
+                return f"{donor['name']} holds {own['extents']} extents, the relay knows of {donor['extents']}"
         if repair["remaining"] or repair["degraded_extents"] or repair["waiting_extents"]:
             return f"extents: {repair}"
         return None
+
+    def figures(self):
+        """What memx-pages said, and how it ended; what the guest's module counts."""
+        work = self.work
+        said = "\n".join(work.other) if work else ""
+        last = LAST.search(said)
+        verified, written, wrong = map(int, last.groups()[:3]) if last else (work.verified, work.written, work.wrong) if work else (0, 0, 0)
+        failed = sum(self.module.get(key, 0) for key in ("store_errors", "nospace", "expired"))
+        return {"fetches": verified, "stores": written, "wrong": wrong, "lost": self.module.get("fetch_errors", 0), "errors": failed,
+                "unread": len(BUS.findall(said))}
+
+    def look_module(self):
+        self.module, _ = evidence.guest_figures(self.testbed, "guest0")
+        if "fetch_errors" not in self.module:
+            self.problem("the guest does not tell its module's counters")
+        bad = {key: self.module[key] for key in ("store_errors", "fetch_errors", "nospace", "expired", "violations") if self.module.get(key)}
+        if bad:
+            self.problem(f"the guest's module counts {bad}")
 
     def whole(self, why):
         if not until(lambda: self.unlike() is None, WAIT_S):
@@ -159,21 +197,70 @@ class XenCampaign(Campaign):
         def relay(action):
             return lambda: t.must("relay", "host0", action)
 
+        def back():
+            t.must("donor", str(d), "start")
+            self.settle(d)
+
+        def gate(*words):
+            return lambda: self.gate(d, *words)
+
+        def cut(action):
+            return lambda: t.sh("host0", f"/sbin/testbed-cut {action} {self.ports[d]}")
+
         if f.kind == "kill":
             if f.rebuilt:
-                return [(at, donor("kill"))], [lambda: self.wait_rebuilt(d), donor("start")]
-            return [(at, donor("kill")), (end, donor("start"))], []
+                return [(at, donor("kill"))], [lambda: self.wait_rebuilt(d), back]
+            return [(at, donor("kill")), (end, back)], []
         if f.kind == "stop":
             return [(at, donor("stop")), (end, donor("cont"))], []
         if f.kind == "cut":
-            return [(at, donor("cut")), (end, donor("heal"))], []
+            return [(at, cut("cut")), (end, cut("heal"))], []
+        if f.kind == "reset":
+            return [(at, gate("reset"))], []
+        if f.kind in ("slow", "delay"):
+            return [(at, gate("rate" if f.kind == "slow" else "delay", f.value)), (end, gate("calm"))], []
+        if f.kind in ("tear", "pages", "stores"):
+            return [(at, gate(f.kind, f.value)), (end + 3000, gate("calm"))], []
+        if f.kind == "headers":
+            return [(at, gate("headers", 1, f.value)), (end + 3000, gate("calm"))], []
+        if f.kind == "limit":
+            if f.rebuilt:
+                return [(at, lambda: self.limit(d, f.value))], [lambda: self.wait_given_back(d), lambda: self.unlimit(d)]
+            return [(at, lambda: self.limit(d, f.value)), (end, lambda: self.unlimit(d))], []
         if f.kind == "drain":
             return [(at, lambda: self.order("drain", d))], [lambda: self.wait_empty(d), lambda: self.order("undrain", d)]
         if f.kind == "relay-kill":
             return [(at, lambda: (self.keep_counters(), relay("kill")())), (end, relay("start"))], []
+        if f.kind == "relay-term":
+            return [(at, lambda: (self.keep_counters(), relay("restart")()))], []
         if f.kind == "relay-stop":
             return [(at, relay("stop")), (end, relay("cont"))], []
         raise ValueError(f.kind)
+
+    def gate(self, index, *words):
+        word, *arguments = words
+        return self.sentinel.ask(" ".join(map(str, (word, f"donor{index}", *arguments))))
+
+    def limit(self, index, percent):
+        used = self.donor(index)["pages_used"] * 4096
+        limit = max(used * percent // 100, 1 << 20)
+        native.control(self.controls[index], "limit", bytes=limit)
+        if used - limit > 2 << 20:
+            self.asked.append(index)
+
+    def unlimit(self, index):
+        native.control(self.controls[index], "limit", default=True)
+
+    def wait_given_back(self, index):
+        def given():
+            status = self.donor(index)
+            return status["pages_used"] <= status["pages_limit"]
+
+        if not until(given, WAIT_S):
+            raise Failed(f"donor{index} did not get its memory back within {WAIT_S} s: {self.donor(index)}")
+
+    def look_reclaim(self, f):
+        self.judge_reclaim(f, {f"donor{i}": self.donor(i) for i in range(len(DOMAINS))}, [f"donor{i}" for i in self.asked])
 
     def order(self, cmd, index):
         if not until(lambda: self.ask(cmd, f"donor{index}") is not None, WAIT_S):
@@ -208,22 +295,36 @@ class XenCampaign(Campaign):
         except subprocess.TimeoutExpired as late:
             raise Failed("the pages are not verified in order within the time") from late
         self.work.join(10)
-        m = LAST.search("\n".join(self.work.other))
-        if not m or self.work.process.returncode:
-            raise Failed(f"memx-pages ended with {self.work.process.returncode}: {self.work.other[-5:]}")
-        self.done = {"fetches": int(m[1]), "stores": int(m[2]), "wrong": int(m[3]), "lost": 0, "errors": 0}
-        if self.done["wrong"]:
-            self.problem(f"{self.done['wrong']} pages were wrong: {self.work.other[-5:]}")
+        if not LAST.search("\n".join(self.work.other)) or self.work.process.returncode:
+            self.problem(f"memx-pages ended with {self.work.process.returncode}: {self.work.other[-5:]}")
+        self.look_module()
         self.keep_counters()
-        for key in ("violations", "extents_lost", "donor_violations", "bad_pages"):
+        for key in ("violations", "extents_lost") + (() if self.damaging else ("donor_violations", "bad_pages")):
             if self.sum[key]:
                 self.problem(f"relay: {key} {self.sum[key]}")
         complaints = self.testbed.log_complaints("guest0")
         if complaints:
             self.problem("the guest's kernel log: " + "; ".join(complaints[:5]))
 
+    def stand_between(self):
+        """From now on the relay reaches the donors through gates."""
+        edits = ""
+        for index in range(len(DOMAINS)):
+            port = int(self.testbed.exec(f"donor{index}", "sh", "-c", "echo ${MEMX_SERVER_ADDRESS##*:}").out)
+            self.ports.append(self.sentinel.ask(f"add donor{index} {port}")["port"])
+            edits += f" -e s/:{port}$/:{self.ports[index]}/"
+        self.testbed.sh("host0", f"sed -i{edits} /etc/memx/relay.conf && kill -HUP $(pidof memx-dom0-relay)")
+
+        def through():
+            links = [self.gate(index, "stat")["links"] for index in range(len(DOMAINS))]
+            return all(links) and self.unlike() is None
+
+        if not until(through, WAIT_S):
+            raise Failed(f"the relay does not take the gates' addresses: {self.unlike()}")
+
     def campaign(self):
-        self.controls = [self.testbed.exec(f"donor{i}", "printenv", "MEMX_SERVER_CONTROL").out.strip() for i in range(len(DOMAINS))]
+        self.controls = [self.settle(i) for i in range(len(DOMAINS))]
+        self.stand_between()
         self.work = Workload(self.testbed, "guest0", PAGES_MIB, self.seed)
         until(lambda: self.work.wait_lines(1) or self.work.verified > 500, WAIT_S)
         self.stats()
@@ -236,13 +337,16 @@ class XenCampaign(Campaign):
 
     def run(self):
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        self.done, self.seen, self.total, self.last = {}, {}, None, []
+        self.seen, self.total, self.last, self.ports = {}, None, [], []
         begun = time.monotonic()
         self.sentinel = Gate(self.seed)
         try:
             with xenlib.Testbed("faults", guests=1, donors=len(DOMAINS), swap=SWAP_MIB, replicas=2) as self.testbed:
                 try:
                     self.campaign()
+                except Exception:
+                    self.look_module()
+                    raise
                 finally:
                     if self.report.problems or sys.exc_info()[0]:
                         self.report.evidence, whole = evidence.take(self.testbed)
@@ -251,17 +355,13 @@ class XenCampaign(Campaign):
                             print(f"# ---- log of {target}", *self.testbed.run("log", target).out.splitlines()[-40:], sep="\n# ")
         except (Failed, AssertionError, OSError, ValueError, KeyError, subprocess.TimeoutExpired) as problem:
             self.problem(f"{type(problem).__name__}: {problem}")
+        damaged = [self.gate(index, "stat") for index in range(len(self.ports))]
         self.sentinel.stop()
         self.report.facts = {
-            "faults": sum(len(rows) for rows in self.report.kinds.values()), "seconds": round(time.monotonic() - begun),
-            "pages verified": self.done.get("fetches", 0), "pages written": self.done.get("stores", 0),
-            "pages wrong": self.done.get("wrong", 0), "pages lost": self.done.get("lost", 0),
-            "unexpected errors": len(self.report.problems),
-            "longest stall without faults, ms": round(self.report.quiet[0]["stall_ms"]) if self.report.quiet else "-",
-            "longest stall with faults, ms": round(self.report.worst(self.report.kinds)),
-            "donors killed, each after repair": self.sequential, **{f"relay: {key}": self.sum[key] for key in self.sum},
+            **self.facts(round(time.monotonic() - begun)),
+            **{f"{what} damaged on the way": sum(s[key] for s in damaged)
+               for what, key in (("pages", "pages"), ("stores", "stores"), ("headers", "headers"))},
+            "streams torn": sum(s["torn"] for s in damaged),
+            **{f"relay: {key}": self.sum[key] for key in self.sum},
         }
         return self.report
-
-    def judge_stalls(self):
-        """In emulation times are told, not judged."""
