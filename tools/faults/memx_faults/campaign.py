@@ -403,4 +403,5 @@ class Campaign:
             "memory given back": reclaim,
             "donors waited for the relay, at most": f"{self.waited_ms} ms, bound {judge.reclaim_bound(self.reclaim_wait_ms)} ms",
             "copies that donors dropped themselves": sum(dropped for dropped, _ in self.dropped.values()),
+            "times that they said why not": sum(refused for _, refused in self.dropped.values()),
         }
