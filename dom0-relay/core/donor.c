@@ -75,6 +75,7 @@ void donor_destroy(struct core_donor *d)
 	struct relay_core *core = d->core;
 	int class;
 
+	list_splice_tail(&d->sent_waited, &d->sent);
 	while (!list_empty(&d->sent))
 		dop_free(list_first(&d->sent, struct dop, in_donor));
 	for (class = 0; class < DOP_CLASSES; class++)
@@ -113,6 +114,21 @@ static void stamp(struct dop *dop)
 	io->generation = memx_put_le64(fetch ? extent_fetch_generation(dop->extent) : dop->extent->cur.generation);
 }
 
+/* Does a guest's page wait for the answer, or may it? What ends extents or sessions, or copies behind the work, has time. */
+static bool waited_for(const struct dop *dop)
+{
+	switch (dop->op) {
+	case MEMX_OP_FREE:
+	case MEMX_OP_RETAIN:
+	case MEMX_OP_RESERVE:
+	case MEMX_OP_DETACH:
+	case MEMX_OP_PEERS:
+		return false;
+	default:
+		return dop->class != DOP_REPAIR;
+	}
+}
+
 static void emit(struct dop *dop)
 {
 	struct core_donor *d = dop->donor;
@@ -132,9 +148,10 @@ static void emit(struct dop *dop)
 		seg[n++] = (struct core_seg){ .base = dop->body->data + dop->body_off, .len = dop->body_len, .buf = dop->body };
 	memx_hdr_put(&hdr, &head);
 	list_del(&dop->in_donor);
-	list_add_tail(&dop->in_donor, &d->sent);
+	list_add_tail(&dop->in_donor, waited_for(dop) ? &d->sent_waited : &d->sent);
 	dop->sent = true;
 	dop->sent_at = core->now;
+	dop->turn = d->turns++;
 	d->unanswered++;
 	if (dop->class >= DOP_STORE) {
 		dop->weight = MEMX_HDR_LEN + head.len;
@@ -284,6 +301,7 @@ void donor_teardown(struct core_donor *d)
 			 d->unanswered);
 	}
 	list_init(&lost);
+	list_splice_tail(&d->sent_waited, &lost);
 	list_splice_tail(&d->sent, &lost);
 	for (class = 0; class < DOP_CLASSES; class++)
 		list_splice_tail(&d->queue[class], &lost);
@@ -337,13 +355,18 @@ void donor_violation(struct core_donor *d, const char *fmt, ...)
 	vsnprintf(why, sizeof(why), fmt, args);
 	va_end(args);
 	d->core->count.donor_violations++;
-	/* What it holds it may serve on its next connection; new copies go elsewhere for a while, longer each time. */
+	donor_shun(d);
+	donor_fail(d, "protocol: %s", why);
+}
+
+/* What it holds it may serve on its next connection; new copies go elsewhere for a while. */
+void donor_shun(struct core_donor *d)
+{
 	if (d->core->now - d->offended_at > OFFENCE_FORGOTTEN_MS * MS)
 		d->offences = 0;
 	d->offended_at = d->core->now;
 	d->shunned_until = d->core->now + (1000 * MS << (d->offences < 5 ? d->offences : 5));
 	d->offences++;
-	donor_fail(d, "protocol: %s", why);
 }
 
 void core_donor_broken(struct core_donor *d, const char *why, u64 now)
@@ -445,6 +468,8 @@ int core_donor_frame(struct core_donor *d, const struct memx_head *head, struct 
 			err = -EPROTO;
 		} else {
 			window_return(dop);
+			if (list_empty(&d->sent_waited) || dop->turn <= list_first(&d->sent_waited, struct dop, in_donor)->turn)
+				d->turn_at = core->now;
 			list_del(&dop->in_donor);
 			if (dop->done)
 				err = dop->done(dop, memx_status_known(head->status), head, body);

@@ -2,8 +2,13 @@
 /*
  * health.c - is a donor still there, how much room has it, how quick is it.
  *
- * Judging: a donor that owes an answer and has sent nothing for donor_timeout is dropped, and so is one whose oldest answer is
- * four times as late although others trickle in. Neither clock runs through a time in which this loop itself was late.
+ * Judging. A donor is dropped
+ *	that owes an answer and has sent nothing for donor_timeout;
+ *	that has answered all that was sent before some request for which a guest may wait, and does not answer this one for
+ *	donor_timeout, although it answers others: it leaves it out;
+ *	whose oldest answer is four times as late, although it goes on.
+ * So one that is merely behind is not dropped as soon: it works through its queue, in order, and each answer moves the clock of
+ * the second rule on. No clock runs through a time in which this loop itself was late.
  */
 #include "internal.h"
 
@@ -68,21 +73,38 @@ static u64 max64(u64 a, u64 b)
 	return a > b ? a : b;
 }
 
+static u64 min64(u64 a, u64 b)
+{
+	return a < b ? a : b;
+}
+
+/* When the first of them was sent; NEVER: none is. */
+static u64 first_sent(const struct core_donor *d, const struct list *sent)
+{
+	return list_empty(sent) ? NEVER : max64(list_first(sent, struct dop, in_donor)->sent_at, d->core->judge_from);
+}
+
 static void judge(struct core_donor *d)
 {
 	struct relay_core *core = d->core;
-	u64 timeout = core->cfg.donor_timeout_ns, asked, quiet;
+	u64 timeout = core->cfg.donor_timeout_ns, waited = first_sent(d, &d->sent_waited), asked, quiet, turn;
 
-	if (list_empty(&d->sent))
+	asked = min64(waited, first_sent(d, &d->sent));
+	if (asked == NEVER)
 		return;
-	asked = max64(list_first(&d->sent, struct dop, in_donor)->sent_at, core->judge_from);
 	quiet = max64(asked, d->last_rx);
-	if (core->now - quiet >= timeout)
+	turn = waited == NEVER ? NEVER : max64(waited, d->turn_at);
+	if (core->now - quiet >= timeout) {
 		donor_fail(d, "silent for %llu ms", (unsigned long long)((core->now - quiet) / MS));
-	else if (core->now - asked >= 4 * timeout)
+	} else if (turn != NEVER && core->now - turn >= timeout) {
+		donor_shun(d);
+		donor_fail(d, "answers others, but op %u not for %llu ms",
+			   list_first(&d->sent_waited, struct dop, in_donor)->op, (unsigned long long)((core->now - turn) / MS));
+	} else if (core->now - asked >= 4 * timeout) {
 		donor_fail(d, "owes an answer for %llu ms", (unsigned long long)((core->now - asked) / MS));
-	else
-		core_want_tick(core, quiet + timeout < asked + 4 * timeout ? quiet + timeout : asked + 4 * timeout);
+	} else {
+		core_want_tick(core, min64(turn == NEVER ? NEVER : turn + timeout, min64(quiet, asked + 3 * timeout) + timeout));
+	}
 }
 
 /* Away for so long that nobody waits for it any more? An entry that leads elsewhere does not count as there. */

@@ -110,6 +110,7 @@ struct dop {
 	u64 tag;			/* 0: free */
 	u64 epoch;
 	u64 sent_at;
+	u64 turn;			/* of all that was sent to the donor, the how manieth it is */
 	struct rbuf *body;		/* follows small[] */
 	u32 body_off, body_len;
 	u32 mask;			/* FETCH: pages of the request that this asks for; RESERVE: extents reserved before */
@@ -151,7 +152,9 @@ struct core_donor {
 	struct memx_stat last_stat;
 	u64 total, reserved;		/* pages; reserved follows our own requests between two STATs */
 	struct list queue[DOP_CLASSES];
-	struct list sent;
+	struct list sent;		/* and unanswered, those first that were sent first */
+	struct list sent_waited;	/* the same, of those that a guest's pages wait for */
+	u64 turns, turn_at;		/* sent so far; when all before the first in sent_waited were answered */
 	u64 window_bytes;		/* of stores that are sent and unanswered */
 	u32 window_requests;
 	u32 unanswered;
@@ -171,7 +174,7 @@ struct core_donor {
 	u64 moved, moved_at_stat;	/* pages that it was told to free since it is known; when STAT was asked last */
 	u64 asked_at, stuck_at, reclaim_at;	/* asked first; said that it cannot be done; next look */
 	u32 moving;			/* copies marked to leave */
-	u64 offended_at, shunned_until;	/* broke the protocol; gets no new copies where another can have them until then */
+	u64 offended_at, shunned_until;	/* broke the protocol, or left out what it does not like; gets no new copies where another can have them until then */
 	u32 offences;			/* in a row */
 };
 
@@ -184,6 +187,7 @@ void donor_serves(struct core_donor *d);
 void donor_queue(struct dop *dop);		/* leaves when settled, in the order of its class */
 void donor_fail(struct core_donor *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void donor_violation(struct core_donor *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void donor_shun(struct core_donor *d);		/* for a while, longer each time */
 void donor_teardown(struct core_donor *d);
 void donor_pump(struct core_donor *d);
 void donor_maybe_gone(struct core_donor *d);	/* forgets it if it is leaving and nobody needs it */

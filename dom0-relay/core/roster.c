@@ -164,6 +164,7 @@ struct core_donor *core_donor_add(struct relay_core *core, const char *name, voi
 	for (class = 0; class < DOP_CLASSES; class++)
 		list_init(&d->queue[class]);
 	list_init(&d->sent);
+	list_init(&d->sent_waited);
 	list_init(&d->in_dying);
 	list_init(&d->in_pump);
 	core->donor[at] = d;

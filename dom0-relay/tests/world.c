@@ -95,6 +95,9 @@ static void op_donor_send(void *ctx, void *donor, const struct memx_hdr *hdr, co
 	(void)ctx;
 	assert(d->conn && d->conn->open);
 	f = frame_gather(hdr, segs, n);
+	f->due = d->w->now + d->way_ns;
+	if (d->work_ns)
+		f->due = d->busy_until = (f->due > d->busy_until ? f->due : d->busy_until) + d->work_ns;
 	list_add_tail(&f->in_queue, &d->conn->to_donor);
 }
 
@@ -483,6 +486,12 @@ struct choice {
 	u32 lane;
 };
 
+/* When the next frame reaches its donor. */
+static u64 arrives_at(const struct wconn *c)
+{
+	return list_empty(&c->to_donor) ? NEVER : list_first(&c->to_donor, struct frame, in_queue)->due;
+}
+
 static u32 choices(struct world *w, struct choice *c, u32 max)
 {
 	struct list *pos;
@@ -493,7 +502,7 @@ static u32 choices(struct world *w, struct choice *c, u32 max)
 
 		if (conn->donor->hung || n + 2 > max)
 			continue;
-		if (!list_empty(&conn->to_donor))
+		if (arrives_at(conn) <= w->now)
 			c[n++] = (struct choice){ conn, 0, 0 };
 		if (conn->open && !list_empty(&conn->to_relay))
 			c[n++] = (struct choice){ conn, 1, 0 };
@@ -591,8 +600,15 @@ static void reconnect(struct world *w)
 static u64 next_time(const struct world *w)
 {
 	u64 to = core_next_deadline(w->core);
+	struct list *pos;
 	u32 i;
 
+	list_for_each(pos, &w->conns) {
+		struct wconn *c = list_entry(pos, struct wconn, in_world);
+
+		if (!c->donor->hung && arrives_at(c) < to)
+			to = arrives_at(c);
+	}
 	for (i = 0; i < w->donors; i++)
 		if (!w->donor[i].conn && w->donor[i].cd && w->donor[i].connect_at < to)
 			to = w->donor[i].connect_at;

@@ -29,6 +29,7 @@ struct frame {
 	struct memx_hdr hdr;
 	u32 len;			/* of the body */
 	u8 *body;
+	u64 due;			/* does not arrive before */
 };
 
 struct world;
@@ -64,6 +65,8 @@ struct wdonor {
 	struct wconn *conn;		/* the present one, or NULL */
 	bool there;			/* accepts connections */
 	bool hung;			/* nothing is delivered to it or from it */
+	u64 way_ns, work_ns;		/* a frame is so long on its way to it; and then its turn comes, so long behind the one before */
+	u64 busy_until;
 	u64 connect_at;
 	/* A hostile donor: may change a frame on its way to the relay; false: it is dropped. NULL: honest. */
 	bool (*tamper)(struct wdonor *d, struct frame *f);
