@@ -3,7 +3,7 @@
 
 core-world_SRCS := dom0-relay/tests/world.c dom0-relay/tests/world-guest.c
 
-TESTS_C += relay-core-basic relay-core-guest relay-core-donor relay-core-heal relay-core-judge relay-core-lies relay-core-slow relay-core-place relay-core-roster relay-core-reclaim relay-core-balance relay-core-sim
+TESTS_C += relay-core-basic relay-core-guest relay-core-donor relay-core-heal relay-core-judge relay-core-lies relay-core-slow relay-core-budget relay-core-place relay-core-roster relay-core-reclaim relay-core-balance relay-core-sim
 relay-core-basic_SRCS := dom0-relay/tests/core-basic.c $(core-world_SRCS)
 relay-core-basic_LIBS := memx-relay-core memx-server-core
 relay-core-basic_PKGS := libxxhash
@@ -25,6 +25,9 @@ relay-core-lies_PKGS := libxxhash
 relay-core-slow_SRCS := dom0-relay/tests/core-slow.c dom0-relay/tests/donors.c $(core-world_SRCS)
 relay-core-slow_LIBS := memx-relay-core memx-server-core
 relay-core-slow_PKGS := libxxhash
+relay-core-budget_SRCS := dom0-relay/tests/core-budget.c dom0-relay/tests/donors.c $(core-world_SRCS)
+relay-core-budget_LIBS := memx-relay-core memx-server-core
+relay-core-budget_PKGS := libxxhash
 relay-core-place_SRCS := dom0-relay/tests/core-place.c $(core-world_SRCS)
 relay-core-place_LIBS := memx-relay-core memx-server-core
 relay-core-place_PKGS := libxxhash

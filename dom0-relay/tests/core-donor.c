@@ -130,6 +130,33 @@ static void two_copies_go_on(void **state)
 	assert_int_equal(world_counters(w).replicas_dropped, 1);
 }
 
+/* The record that drops a donor names who takes its place: what is stored from then on has its copies before any repair. */
+static void the_record_that_drops_adds(void **state)
+{
+	struct wdonor *left, *lost;
+	u8 page[MEMX_PAGE_SIZE];
+	u32 i, copies = 0;
+
+	(void)state;
+	w = world_new(11, 3, 32, no_repair);
+	g = wguest_new(w, 256, 2);
+	assert_true(wguest_start(g));
+	stored(0, 8);
+	left = holder(0, 0);
+	lost = holder(0, 1);
+	lost->hung = true;
+	assert_non_null(wguest_store(g, 8, 1));
+	world_pass(w, 1000);
+	assert_int_equal(g->busy + g->errors, 0);
+	assert_int_equal(world_counters(w).records, 2);
+	assert_int_equal(state_at(0, left), MEMX_R_LIVE);
+	assert_int_equal(state_at(0, lost), MEMX_R_STALE);
+	wguest_page(g, 8, g->slot[8].good, page);
+	for (i = 0; i < w->donors; i++)
+		copies += wdonor_find(&w->donor[i], page) != NULL;
+	assert_int_equal(copies, 2);
+}
+
 static void last_live_is_never_dropped(void **state)
 {
 	struct wdonor *a, *b;
@@ -161,25 +188,37 @@ static void last_live_is_never_dropped(void **state)
 	fetched(8, 1);
 }
 
-/* A donor that comes back late never serves an old page, and bytes of its old connection change nothing. */
+/* Bytes of an old connection that arrive when newer ones of the new connection have long taken effect change nothing. */
 static void late_bytes_change_nothing(void **state)
 {
+	struct wreq *s, *gone;
 	struct wdonor *d;
+	u32 i;
 
 	(void)state;
 	cluster(1, 1);
-	stored(0, 1);
+	stored(0, 4);
 	d = holder(0, 0);
-	d->hung = true;			/* version 2 and a discard get stuck on their way */
-	assert_non_null(wguest_store(g, 0, 1));
-	world_pass(w, 1000);		/* silent: the relay gave that connection up */
+	d->way_ns = 5000 * MS;		/* a store and a discard get stuck on their way */
+	s = wguest_store(g, 0, 2);
+	gone = wguest_discard(g, 2, 2);
+	for (i = 0; i < 100 && d->conn; i++)
+		world_pass(w, 10);	/* silent: the relay gives that connection up */
 	assert_null(d->conn);
-	d->hung = false;
-	wdonor_up(d);
-	world_settle(w);		/* old and new connection deliver */
+	d->way_ns = 0;
+	world_pass(w, 300);		/* and sends them again on the next one */
+	assert_true(s->done && s->status == MEMX_S_OK && gone->done && gone->status == MEMX_S_OK);
 	stored(0, 1);
+	assert_int_equal(wguest_do(g, wguest_discard(g, 1, 1)), MEMX_S_OK);
+	stored(2, 2);
+	assert_int_equal(srv_counters(d->srv)->old, 0);
+	world_pass(w, 5000);		/* there they are, in the old order */
+	assert_int_equal(srv_counters(d->srv)->old, 4);
 	fetched(0, 1);
-	assert_int_equal(world_counters(w).donor_losses, 1);
+	fetched(2, 2);
+	g->may_lose = true;
+	g->slot[1].state = SLOT_STORED;	/* what was discarded is not there again */
+	assert_int_equal(wguest_do(g, wguest_fetch(g, 1, 1)), MEMX_S_ABSENT);
 }
 
 static void fetch_is_hedged(void **state)
@@ -652,7 +691,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		rule(no_store_before_its_record), rule(nothing_freed_before_its_record), rule(acknowledged_only_by_all),
 		rule(one_copy_waits), rule(two_copies_go_on), rule(last_live_is_never_dropped),
-		rule(late_bytes_change_nothing), rule(fetch_is_hedged), rule(no_fetch_waits_for_one_donor),
+		rule(the_record_that_drops_adds), rule(late_bytes_change_nothing), rule(fetch_is_hedged), rule(no_fetch_waits_for_one_donor),
 		rule(lag_judges_nobody), rule(new_instance_is_not_trusted), rule(a_confirmation_dies_with_the_memory),
 		rule(one_after_the_other), rule(repair_respects_versions), rule(all_copies_lost),
 		rule(a_bad_copy_is_not_believed), rule(the_only_copy_is_bad), rule(an_old_page_is_not_believed),
