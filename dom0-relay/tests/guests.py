@@ -217,18 +217,28 @@ def donor_killed():
 
 
 def repair_is_shown_and_ends():
-    with cluster(3, relay="repair_rate=64M") as c:
-        equal(c.ctl("repair")["remaining"], 0, "nothing to repair at first")
+    """What is left and how long it takes at the rate that is allowed: while it lasts, at its end, and where nobody has room."""
+    rate = 4 << 20
+    with cluster(3, relay="repair_rate=4M") as c:
+        shown = c.ctl("repair")
+        equal((shown["remaining"], shown["seconds_left"], shown["rate"]), (0, 0, rate), "nothing to repair at first")
         guest = c.guest()
         guest.attach()
         guest.io(f"store 0 {PAGES} 1")
         c.servers["d0"].kill()
         guest.io(f"store 0 {PAGES} 2")
+        until(lambda: c.ctl("repair")["replicas_repaired"] or c.ctl("repair")["remaining"], "there is something to repair")
+        shown = c.ctl("repair")
+        equal(shown["seconds_left"], -(-shown["remaining_bytes"] // rate), "time left, of what is left at that rate")
         equal(c.memxctl("--wait", "repair").returncode, 0, "memxctl --wait repair")
         shown = c.ctl("repair")
         equal((shown["remaining"], shown["degraded_extents"], shown["dead_donors"]), (0, 0, ["d0"]), "after repair")
+        equal((shown["remaining_bytes"], shown["seconds_left"]), (0, 0), "nothing is left")
         c.servers["d1"].kill()
         guest.io(f"fetch 0 {PAGES}")
+        guest.io(f"store 0 {PAGES} 3")
+        until(lambda: c.ctl("repair")["stuck_extents"], "no donor has room")
+        until(lambda: c.ctl("repair")["seconds_left"] is None, "nobody knows how long that takes")
 
 
 def donor_is_added():
