@@ -691,7 +691,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		rule(no_store_before_its_record), rule(nothing_freed_before_its_record), rule(acknowledged_only_by_all),
 		rule(one_copy_waits), rule(two_copies_go_on), rule(last_live_is_never_dropped),
-		rule(the_record_that_drops_adds), rule(late_bytes_change_nothing), rule(fetch_is_hedged), rule(no_fetch_waits_for_one_donor),
+		rule(the_record_that_drops_adds),
+		rule(late_bytes_change_nothing), rule(fetch_is_hedged), rule(no_fetch_waits_for_one_donor),
 		rule(lag_judges_nobody), rule(new_instance_is_not_trusted), rule(a_confirmation_dies_with_the_memory),
 		rule(one_after_the_other), rule(repair_respects_versions), rule(all_copies_lost),
 		rule(a_bad_copy_is_not_believed), rule(the_only_copy_is_bad), rule(an_old_page_is_not_believed),
