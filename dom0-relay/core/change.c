@@ -28,9 +28,10 @@ enum proposal {
 	PROPOSE_NOSPACE,
 };
 
+/* One with its memory new has not that copy, but it may have what a relay before us proposed to it: FREE of nothing costs nothing. */
 static void touch(struct extent *x, const struct replica *r)
 {
-	if (r->donor && r->donor->instance == r->instance)
+	if (r->donor)
 		x->touched |= bit64(r->donor->index);
 }
 

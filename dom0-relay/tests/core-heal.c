@@ -301,13 +301,40 @@ static void a_seal_excuses_nothing(void **state)
 	fetched(0, 32);
 }
 
+/*
+ * A donor comes back empty, its copy is proposed to it anew, and the guest goes before it has acknowledged that. The next record
+ * names another one in its place, and of the donor only what it was: what it holds now must go all the same.
+ */
+static void what_was_proposed_before_goes(void **state)
+{
+	struct wdonor *back, *better;
+
+	(void)state;
+	cluster(2, 2);
+	stored(0, 4);
+	back = holder(0, 1);
+	g->mute_records = true;
+	wdonor_restart(back);
+	world_pass(w, 3000);
+	assert_non_null(g->held_record);
+	assert_int_equal(wdonor_pages(back), 64);
+	better = world_add_donor(w, 64);
+	world_pass(w, 500);
+	g->mute_records = false;
+	assert_true(wguest_again(g));
+	repaired();
+	assert_int_equal(state_at(0, better), MEMX_R_LIVE);
+	assert_int_equal(state_at(0, back), MEMX_R_NONE);
+	assert_int_equal(wdonor_pages(back), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rule(a_bad_copy_is_healed), rule(repair_does_not_believe_absence), rule(repair_asks_the_other_source),
 		rule(repair_never_replicates_damage), rule(a_stale_copy_helps_repair),
 		rule(a_stale_copy_is_not_given_up_for_a_lesser_one), rule(only_what_another_has_is_missing),
-		rule(a_seal_excuses_nothing),
+		rule(a_seal_excuses_nothing), rule(what_was_proposed_before_goes),
 	};
 
 	return cmocka_run_group_tests_name("relay core: copies that are damaged or incomplete", tests, NULL, NULL);
