@@ -578,21 +578,6 @@ static void a_double_answer_is_a_violation(void **state)
 
 /* ---- odd answers --------------------------------------------------------------------------------------------------------------- */
 
-static u16 odd_op;
-static u32 odd_status;
-
-/* The whole request is refused with a status that no donor has a reason to give. */
-static bool oddly(struct wdonor *d, struct frame *f)
-{
-	(void)d;
-	if ((memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) != odd_op)
-		return true;
-	f->hdr.status = memx_put_le32(odd_status);
-	f->len = 0;
-	f->hdr.len = 0;
-	return true;
-}
-
 static const u32 odd[] = {
 	MEMX_S_VERSION, MEMX_S_GENERATION, MEMX_S_DENIED, MEMX_S_OP, MEMX_S_INVALID, MEMX_S_DRAINING, MEMX_S_IO, MEMX_S_PROTO,
 	MEMX_S_NODONOR, MEMX_S_MISMATCH, 77, MEMX_S_AGAIN, MEMX_S_LIMIT,

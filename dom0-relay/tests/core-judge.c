@@ -12,21 +12,6 @@
 
 /* ---- refusals ---------------------------------------------------------------------------------------------------------------- */
 
-static u16 odd_op;
-static u32 odd_status;
-
-/* The whole request is refused with a status that no donor has a reason to give. */
-static bool oddly(struct wdonor *d, struct frame *f)
-{
-	(void)d;
-	if ((memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) != odd_op)
-		return true;
-	f->hdr.status = memx_put_le32(odd_status);
-	f->len = 0;
-	f->hdr.len = 0;
-	return true;
-}
-
 /* Not now, for ever: the copy of such a donor is given up like that of one that is away, and the store ends. */
 static void not_now_is_not_for_ever(void **state)
 {

@@ -72,6 +72,20 @@ u8 state_at(u32 extent, const struct wdonor *d)
 	return MEMX_R_NONE;
 }
 
+u16 odd_op;
+u32 odd_status;
+
+bool oddly(struct wdonor *d, struct frame *f)
+{
+	(void)d;
+	if ((memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) != odd_op)
+		return true;
+	f->hdr.status = memx_put_le32(odd_status);
+	f->len = 0;
+	f->hdr.len = 0;
+	return true;
+}
+
 void no_repair(struct core_config *cfg)
 {
 	cfg->repair_rate = 0;

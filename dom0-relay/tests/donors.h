@@ -23,6 +23,10 @@ struct wdonor *holder(u32 extent, u32 n);
 u32 live_copies(u32 extent);
 /* The state of the replica there, by the guest's record. */
 u8 state_at(u32 extent, const struct wdonor *d);
+/* A donor's ->tamper: every odd_op is refused with odd_status. */
+extern u16 odd_op;
+extern u32 odd_status;
+bool oddly(struct wdonor *d, struct frame *f);
 /* For world_new(): nothing is copied anew. */
 void no_repair(struct core_config *cfg);
 /* Returns when nothing is missing any more. */
