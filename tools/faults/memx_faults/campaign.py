@@ -326,7 +326,7 @@ class Campaign:
         self.number = len(self.schedule.faults) + 1
         for guest in c.guests:
             self.latest[guest.name] = guest.stat("stop")
-            answer = guest.ask_raw("check")
+            answer = guest.check(self.mib * 256)
             if answer != "ok":
                 self.check_wrong += int(re.match(r"error (\d+) slots|", answer)[1] or 1)
                 self.problem(f"guest {guest.name}, every page at the end: {answer}")

@@ -17,6 +17,7 @@ import native  # noqa: E402
 from native import BIN, Failed  # noqa: E402
 
 PATIENCE = 60 * native.SLOW     # nothing that is waited for takes longer, but the waits for repair
+CHECKED_PER_S = 1000            # pages, on the slowest of machines
 RECLAIM_WAIT_MS = 300           # so long donors wait for relays before they help themselves
 
 
@@ -119,6 +120,11 @@ class Relay(native.Relay):
 class Guest(native.Guest):
     def hear(self, seconds=PATIENCE):
         return answer_of(self.process, f"guest {self.name}", seconds)
+
+    def check(self, slots):
+        """Every page of a stopped churn, one by one: "ok", or what is wrong."""
+        self.say("check")
+        return self.hear(PATIENCE + slots / CHECKED_PER_S)
 
 
 class Cluster:

@@ -50,7 +50,7 @@ class Throughput:
         guest = self.cluster.guests[0]
         stat = guest.stat("stat 1")
         if stat["wrong"] or stat["errors"]:
-            raise Failed(f"wrong {stat['wrong']}, errors {stat['errors']}")
+            raise Failed(f"wrong {stat['wrong']}, errors {stat['errors']}, reads that failed for good {stat['unread']}")
         pids = [d.process.pid for d in (self.cluster.relay, *self.cluster.donors, guest, self.cluster.gate) if d.process]
         return {"at": time.monotonic(), "ops": stat["stores"] + stat["fetches"] + stat["discards"],
                 "longest_ms": stat["longest_us"] / 1000, "cpu": {pid: cpu_seconds(pid) for pid in pids}, "busy": machine_busy()}
@@ -112,7 +112,9 @@ class Throughput:
         victim.start()
         self.phase("back again", self.for_seconds())
         guest.ask("stop")
-        guest.ask("check")
+        answer = guest.check(slots)
+        if answer != "ok":
+            raise Failed(f"every page at the end: {answer}")
         return held
 
     def run(self):
