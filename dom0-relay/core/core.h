@@ -186,7 +186,7 @@ bool core_idle(const struct relay_core *core);
 struct core_guest_conf {
 	u8 vm[16];		/* UUID by the toolstack: the owner of the sessions */
 	char name[CORE_NAME_LEN];
-	u32 domid;		/* for logs */
+	u32 domid;		/* with the UUID: which of its lives */
 	u64 quota_pages;	/* largest swap area */
 	u8 replicas;		/* 0: core_config.replicas */
 };
@@ -231,7 +231,10 @@ void core_link_down(struct core_link *link, const char *reason, u64 now);
  */
 void core_guest_gone(struct relay_core *core, const u8 vm[16], u32 domid, bool suspended, u64 now);
 
-/* The configuration of a guest changed; takes effect at its next attach. */
+/*
+ * What this very domain may have (quota_pages, replicas) changed; takes effect at its next attach. Another domain of the same UUID
+ * (a copy, the other half of a migration within this host) is told of by itself.
+ */
 void core_guest_conf_changed(struct relay_core *core, const struct core_guest_conf *conf, u64 now);
 
 /* Frees a session by an admin's command. 0, -ENOENT, -EBUSY while it is attached (unless @force). */

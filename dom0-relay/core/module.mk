@@ -3,13 +3,16 @@
 
 core-world_SRCS := dom0-relay/tests/world.c dom0-relay/tests/world-guest.c
 
-TESTS_C += relay-core-basic relay-core-guest relay-core-donor relay-core-heal relay-core-judge relay-core-lies relay-core-slow relay-core-budget relay-core-place relay-core-roster relay-core-reclaim relay-core-balance relay-core-sim
+TESTS_C += relay-core-basic relay-core-guest relay-core-conf relay-core-donor relay-core-heal relay-core-judge relay-core-lies relay-core-slow relay-core-budget relay-core-place relay-core-roster relay-core-reclaim relay-core-balance relay-core-sim
 relay-core-basic_SRCS := dom0-relay/tests/core-basic.c $(core-world_SRCS)
 relay-core-basic_LIBS := memx-relay-core memx-server-core
 relay-core-basic_PKGS := libxxhash
 relay-core-guest_SRCS := dom0-relay/tests/core-guest.c $(core-world_SRCS)
 relay-core-guest_LIBS := memx-relay-core memx-server-core
 relay-core-guest_PKGS := libxxhash
+relay-core-conf_SRCS := dom0-relay/tests/core-conf.c dom0-relay/tests/donors.c $(core-world_SRCS)
+relay-core-conf_LIBS := memx-relay-core memx-server-core
+relay-core-conf_PKGS := libxxhash
 relay-core-donor_SRCS := dom0-relay/tests/core-donor.c dom0-relay/tests/donors.c $(core-world_SRCS)
 relay-core-donor_LIBS := memx-relay-core memx-server-core
 relay-core-donor_PKGS := libxxhash

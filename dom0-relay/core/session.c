@@ -379,6 +379,15 @@ void session_ask_again(struct session *s)
 	}
 }
 
+/*
+ * A UUID alone names no guest: a restored copy has that of its original, and both may be linked here. Who takes the one for the
+ * other frees the pages of a domain that lives.
+ */
+static bool is_of(const struct core_link *link, const u8 vm[16], u32 domid)
+{
+	return link->conf.domid == domid && !memcmp(link->conf.vm, vm, sizeof(link->conf.vm));
+}
+
 void core_guest_gone(struct relay_core *core, const u8 vm[16], u32 domid, bool suspended, u64 now)
 {
 	struct list *pos, *tmp;
@@ -387,7 +396,7 @@ void core_guest_gone(struct relay_core *core, const u8 vm[16], u32 domid, bool s
 	list_for_each_safe(pos, tmp, &core->links) {
 		struct core_link *link = list_entry(pos, struct core_link, in_core);
 
-		if (!memcmp(link->conf.vm, vm, 16) && link->conf.domid == domid)
+		if (is_of(link, vm, domid))
 			link_fail(link, "the domain is gone");
 	}
 	core_settle(core);
@@ -452,8 +461,10 @@ void core_guest_conf_changed(struct relay_core *core, const struct core_guest_co
 	list_for_each(pos, &core->links) {
 		struct core_link *link = list_entry(pos, struct core_link, in_core);
 
-		if (!memcmp(link->conf.vm, conf->vm, sizeof(conf->vm)))
-			link->conf = *conf;
+		if (!is_of(link, conf->vm, conf->domid))
+			continue;
+		link->conf.quota_pages = conf->quota_pages;
+		link->conf.replicas = conf->replicas;
 	}
 	core_settle(core);
 }
