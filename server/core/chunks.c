@@ -44,6 +44,7 @@ static void scrub(struct srv *srv, u32 chunk)
 	c->dirty[WORD(chunk)] &= ~MASK(chunk);
 	c->paged[WORD(chunk)] &= ~MASK(chunk);
 	c->waiting--;
+	srv->work += SRV_CHUNK_WORK;
 	srv->count.chunks_scrubbed++;
 }
 
@@ -82,6 +83,7 @@ int srv_chunks_take(struct srv *srv, u32 count, u32 *chunk)
 		c->in_use++;
 		c->hint = at + 1;
 		chunk[i] = at;
+		srv->work += SRV_CHUNK_WORK;
 		if (test(c->dirty, at))
 			scrub(srv, at);
 		if (srv->store->ops->commit_meta(srv->store, at)) {
@@ -98,6 +100,7 @@ int srv_chunks_pages(struct srv *srv, u32 chunk)
 
 	if (test(c->paged, chunk))
 		return 0;
+	srv->work += SRV_CHUNK_WORK;
 	if (srv->store->ops->commit_pages(srv->store, chunk))
 		return -ENOMEM;
 	c->paged[WORD(chunk)] |= MASK(chunk);

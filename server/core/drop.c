@@ -67,6 +67,7 @@ int srv_op_peers(struct srv_req *req)
 		peers->peer[i] = peer[i];
 	srv_peers_put(conn->peers);
 	conn->peers = peers;
+	conn->srv->work += (u64)conn->max_handle * SRV_LOOK;
 	for (k = 0; k < conn->max_handle; k++)
 		if (conn->handle[k].session && conn->handle[k].epoch == conn->handle[k].session->epoch)
 			srv_peers_take(conn->handle[k].session, peers);

@@ -29,7 +29,10 @@ enum {
 	SRV_LEAF	= 1 << SRV_LEAF_SHIFT,
 	SRV_BRANCH_SHIFT = 9,			/* leaves per branch */
 	SRV_BRANCH	= 1 << SRV_BRANCH_SHIFT,
-	SRV_STEP	= 64,			/* what a step of a walk counts in the measure of srv_work() */
+	/* What counts in the measure of srv_work(): a step of a walk, a look at a handle, memory got for or zeroed in a chunk. */
+	SRV_STEP	= 64,
+	SRV_LOOK	= 8,
+	SRV_CHUNK_WORK	= 64 << 10,
 };
 
 struct srv_extent {

@@ -272,6 +272,7 @@ static struct srv_handle *handle_for(struct srv_conn *conn, struct srv_session *
 	u32 i, size;
 
 	for (i = 0; i < conn->max_handle; i++) {
+		conn->srv->work += SRV_LOOK;
 		if (conn->handle[i].session && conn->handle[i].session->dead)
 			handle_drop(conn, &conn->handle[i]);
 		if (conn->handle[i].session == s) {

@@ -169,6 +169,9 @@ static void what_it_costs_to_answer_is_told(void **state)
 	(void)state;
 	assert_int_equal(carry(p.ab, &drop), MEMX_S_OK);
 	assert_in_range(srv_work(p.b->core) - before, 8 * MEMX_PAGE_SIZE, 64 * MEMX_PAGE_SIZE);
+	before = srv_work(p.b->core);
+	assert_int_equal(tell(p.rb, p.a, 7700), MEMX_S_OK);		/* every session of the connection is looked at */
+	assert_in_range(srv_work(p.b->core) - before, 8, MEMX_PAGE_SIZE);
 	srv_drop_end(p.a->core, drop.serial, SRV_NO_ANSWER);
 }
 

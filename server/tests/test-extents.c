@@ -187,6 +187,41 @@ static void extents_larger_than_a_chunk_keep_every_slot(void **state)
 	}
 }
 
+/* The frames are short, what they ask for takes long: it is told, so that others get their turn between. */
+static void what_memory_and_looks_cost_is_told(void **state)
+{
+	struct relay *relay = *state;
+	struct srv *core = relay->donor->core;
+	struct sess s = sess_of(relay, "a", 1), t;
+	u64 before, first;
+	char name[8];
+	u32 i;
+
+	s.order = 9;
+	s.slots = 1024;
+	assert_int_equal(fence(&s), MEMX_S_OK);
+	assert_int_equal(reserve(&s, 1024), MEMX_S_OK);
+	before = srv_work(core);
+	assert_int_equal(place(&s, 1, 1), MEMX_S_OK);
+	assert_in_range(srv_work(core) - before, 512 / SRV_CHUNK_PAGES * (32 << 10), 512 / SRV_CHUNK_PAGES * (256 << 10));
+	before = srv_work(core);
+	assert_int_equal(store(&s, 1, 512, 1, 3), MEMX_S_OK);		/* its chunk gets its memory now */
+	first = srv_work(core) - before;
+	assert_in_range(first, 32 << 10, 256 << 10);
+	before = srv_work(core);
+	assert_int_equal(store(&s, 1, 513, 1, 3), MEMX_S_OK);
+	assert_in_range(srv_work(core) - before, 0, first / 4);
+
+	for (i = 0; i < 64; i++) {
+		snprintf(name, sizeof(name), "s%u", i);
+		t = sess_of(relay, name, 1);
+		assert_int_equal(fence(&t), MEMX_S_OK);
+	}
+	before = srv_work(core);
+	assert_int_equal(fence(&t), MEMX_S_OK);				/* known, and the last of many */
+	assert_in_range(srv_work(core) - before, 64 * 8, 64 << 10);
+}
+
 /* ---- FREE ------------------------------------------------------------------------------------------------------------- */
 
 static void an_extent_is_freed_only_by_a_generation_that_is_not_older(void **state)
@@ -503,6 +538,7 @@ int main(void)
 		TEST(a_table_is_as_large_as_what_is_in_it),
 		TEST(the_last_extent_of_a_session_may_be_short),
 		TEST(extents_larger_than_a_chunk_keep_every_slot),
+		TEST(what_memory_and_looks_cost_is_told),
 		TEST(an_extent_is_freed_only_by_a_generation_that_is_not_older),
 		TEST(a_late_free_does_not_hit_a_newer_placement),
 		TEST(what_the_map_does_not_name_goes),
