@@ -45,3 +45,13 @@ fuzz-xenstore_LDLIBS := -lpthread
 fuzz-xenstore_CPPFLAGS := -Itools
 fuzz-xenstore_CORPUS := dom0-relay/fuzz/corpus-xenstore
 fuzz-xenstore_RUNS := 10000
+
+# Sockets, memory and descriptors are real; links and core are played.
+FUZZERS += fuzz-shmguests
+fuzz-shmguests_SRCS := dom0-relay/fuzz/fuzz-shmguests.c dom0-relay/edge/config.c
+fuzz-shmguests_LIBS := memx-relay-core memx-user
+fuzz-shmguests_PKGS := libxxhash inih jansson
+fuzz-shmguests_CPPFLAGS := -Itools
+fuzz-shmguests_CORPUS := dom0-relay/fuzz/corpus-shm
+fuzz-shmguests_RUNS := 2000
+fuzz-shmguests_MAX_LEN := 200

@@ -30,6 +30,7 @@ struct shm_chan {
 	size_t map_len, right_len;
 };
 
+/* Only of an order that is good: the peer may say any. */
 static size_t ring_len(u16 order)
 {
 	return ((size_t)1 << order) < PAGE ? PAGE : (size_t)1 << order;
@@ -97,7 +98,7 @@ static const struct memx_chan_ops client_ops = { shm_notify, shm_ack, client_clo
 int memx_shm_lane_new(struct memx_shm_lane *lane, u16 left_order, u16 right_order)
 {
 	struct shm_chan *sc = calloc(1, sizeof(*sc));
-	size_t left = ring_len(left_order), len = PAGE + left + ring_len(right_order);
+	size_t left, len;
 	int ret;
 
 	*lane = (struct memx_shm_lane){ .memfd = -1, .to_relay = -1, .to_guest = -1, .left_order = left_order,
@@ -106,6 +107,8 @@ int memx_shm_lane_new(struct memx_shm_lane *lane, u16 left_order, u16 right_orde
 		free(sc);
 		return sc ? -EINVAL : -ENOMEM;
 	}
+	left = ring_len(left_order);
+	len = PAGE + left + ring_len(right_order);
 	lane->memfd = memfd_create("memx-lane", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	lane->to_relay = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	lane->to_guest = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -278,14 +281,17 @@ int memx_shm_recv(int sock, struct memx_shm_msg *m, int fds[MEMX_SHM_FDS])
 	for (int i = 0; i < MEMX_SHM_FDS; i++)
 		fds[i] = -1;
 	got = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	if (got <= 0)
-		return !got ? 0 : errno == ECONNRESET ? 0 : -errno;
+	if (got < 0)
+		return errno == ECONNRESET ? 0 : -errno;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 			continue;
 		count = (unsigned int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
 		memcpy(fds, CMSG_DATA(c), count * sizeof(int));
 	}
+	if (!got && !count)
+		return 0;
+	/* Descriptors may come with a message of no bytes, too. */
 	if (got != sizeof(*m) || msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC) || m->magic != MEMX_SHM_MAGIC || m->resv ||
 	    m->type < MEMX_SHM_OFFER || m->type > MEMX_SHM_REFUSED || m->name[sizeof(m->name) - 1] ||
 	    (m->type == MEMX_SHM_OFFER && (!m->lanes || m->lanes > MEMX_MAX_LANES || count != 3U * m->lanes))) {
@@ -331,7 +337,7 @@ struct memx_chan *memx_shm_attach(const struct memx_shm_msg *msg, int fds[MEMX_S
 	u16 left_order = msg->lane[lane].left_order, right_order = msg->lane[lane].right_order;
 	int memory = fds[3 * lane], own = fds[3 * lane + 1], peer = fds[3 * lane + 2];
 	struct shm_chan *sc = calloc(1, sizeof(*sc));
-	size_t left = PAGE + ring_len(left_order);
+	size_t left;
 
 	for (int i = 0; i < 3; i++)
 		fds[3 * lane + (unsigned int)i] = -1;
@@ -342,6 +348,7 @@ struct memx_chan *memx_shm_attach(const struct memx_shm_msg *msg, int fds[MEMX_S
 	*why = "a ring of a size that is not accepted";
 	if (!order_good(left_order) || !order_good(right_order))
 		goto out_free;
+	left = PAGE + ring_len(left_order);
 	*why = check_memory(memory, left + ring_len(right_order));
 	if (!*why)
 		*why = check_event(own);

@@ -195,6 +195,28 @@ static void test_messages(void **state)
 	close(pair[1]);
 }
 
+/* A message of no bytes is no end where descriptors come with it, and they do not stay. */
+static void test_descriptors_alone(void **state)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = { .align = { .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
+	struct msghdr msg = { .msg_control = control.buf, .msg_controllen = sizeof(control.buf) };
+	int pair[2], fds[MEMX_SHM_FDS], before;
+	struct memx_shm_msg got;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+	memcpy(CMSG_DATA(&control.align), &pair[0], sizeof(int));
+	before = open_fds();
+	assert_int_equal(sendmsg(pair[0], &msg, 0), 0);
+	assert_int_equal(memx_shm_recv(pair[1], &got, fds), -EPROTO);
+	assert_int_equal(open_fds(), before);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 /* The client's mapping of what the guest sends is read-only. */
 static void test_read_only(void **state)
 {
@@ -334,6 +356,7 @@ int main(void)
 		cmocka_unit_test(test_offer_again),
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_messages),
+		cmocka_unit_test(test_descriptors_alone),
 		cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_two_threads),
 	};
