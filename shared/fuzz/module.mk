@@ -16,3 +16,11 @@ fuzz-text_CPPFLAGS := -Itools
 fuzz-text_CORPUS := shared/fuzz/corpus-text
 fuzz-text_RUNS := 50000
 fuzz-text_MAX_LEN := 400
+
+FUZZERS += fuzz-conn
+fuzz-conn_SRCS := shared/fuzz/fuzz-conn.c
+fuzz-conn_LIBS := memx-user
+fuzz-conn_PKGS := inih jansson
+fuzz-conn_CPPFLAGS := -Itools
+fuzz-conn_CORPUS := shared/fuzz/corpus-conn
+fuzz-conn_RUNS := 8000
