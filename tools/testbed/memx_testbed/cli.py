@@ -52,6 +52,8 @@ def add_up_options(cmd):
     cmd.add_argument("--guest-vcpus", type=positive, default=1, metavar="N")
     cmd.add_argument("--guest-cmdline", default="", metavar="WORDS",
                      help="added to the guests' kernel command line")
+    cmd.add_argument("--guest-init", choices=("small", "systemd"), default="small",
+                     help="the testbed's own, or Debian's systemd and udev, which want --guest-mem 256 (small)")
     cmd.add_argument("--module-args", default="", metavar="WORDS",
                      help="parameters for memx_swap in the guests")
     cmd.add_argument("--module", default="", metavar="FILE",
@@ -142,15 +144,16 @@ def spec_of(args):
     memory = args.donor_mem or max(64, min(swap * max(1, args.guests) * 2, machine_mib() * 3 // 4))
     return Spec(name=args.name, hosts=args.hosts, guests=args.guests,
                 guest_type=args.guest_type, guest_mem=args.guest_mem,
-                guest_vcpus=args.guest_vcpus, guest_cmdline=args.guest_cmdline, swap=swap,
+                guest_vcpus=args.guest_vcpus, guest_cmdline=args.guest_cmdline,
+                guest_init=args.guest_init, swap=swap,
                 module=os.path.abspath(args.module) if args.module else configs.module(kernel),
                 module_args=args.module_args, donors=count, donor_mem=memory, replicas=replicas,
                 kernel=kernel, timeout=args.timeout)
 
 
-def build_images(kernel):
+def build_images(kernel, init):
     return {"xen": images.hypervisor(say), "dom0": images.dom0(say),
-            "dom0_kernel": images.kernel("6.1", say), "guest": images.guest(kernel, say),
+            "dom0_kernel": images.kernel("6.1", say), "guest": images.guest(kernel, say, init),
             "guest_kernel": images.kernel(kernel, say), "release": images.release(kernel)}
 
 
@@ -204,7 +207,7 @@ def up(args):
     try:
         if spec.swap:
             build_tree(spec)
-        plan = {"spec": vars(spec), "images": build_images(spec.kernel)}
+        plan = {"spec": vars(spec), "images": build_images(spec.kernel, spec.guest_init)}
         with open(os.path.join(directory, "supervisor.log"), "ab") as log:
             child = subprocess.Popen(
                 [sys.executable, os.path.join(store.TESTBED, "memx-testbed"), "--supervise"],

@@ -3,6 +3,7 @@
 of this project that go on top of the cached images."""
 import os
 import subprocess
+import tempfile
 
 from . import cpio, elf, store
 from .state import TestbedError
@@ -52,7 +53,7 @@ def relay(spec, uuids, donors, address):
     return "\n".join(lines) + "\n"
 
 
-def _host_library(soname):
+def host_library(soname):
     for directory in HOST_LIBRARIES:
         path = os.path.join(directory, soname)
         if os.path.exists(path):
@@ -89,7 +90,7 @@ def dom0_overlay(spec, uuids, donors, address, base):
         files[f"usr/sbin/{os.path.basename(path)}"] = _read(path, 0o755)
     have = {os.path.basename(name) for name in cpio.names(base)}
     try:
-        libraries = elf.library_closure(programs, _host_library)
+        libraries = elf.library_closure(programs, host_library)
     except elf.ElfError as error:
         raise TestbedError(f"{error}; it is needed by {' or '.join(DOM0_PROGRAMS)}") from error
     for soname, path in libraries.items():
@@ -98,16 +99,50 @@ def dom0_overlay(spec, uuids, donors, address, base):
     return files
 
 
+def _folder(directory):
+    """{archive member: (content, mode)} of all files below directory."""
+    found = {}
+    for base, _, names in os.walk(directory):
+        for name in names:
+            path = os.path.join(base, name)
+            found[os.path.relpath(path, directory)] = _read(path, os.stat(path).st_mode & 0o777)
+    return found
+
+
+def _run(*command):
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise TestbedError(f"{' '.join(command)} failed: {done.stderr.strip()}")
+
+
+def systemd_glue(spec, release):
+    """The same with systemd and udev: what "make install-guest" lays down, modules as depmod knows them, loaded at boot."""
+    with tempfile.TemporaryDirectory() as directory:
+        folder = os.path.join(directory, "lib", "modules", release)
+        os.makedirs(os.path.join(folder, "extra"))
+        with open(os.path.join(folder, "extra", "memx_swap.ko"), "wb") as out:
+            out.write(_stripped(spec.module))
+        for name in ("modules.order", "modules.builtin"):
+            with open(os.path.join(folder, name), "wb"):
+                pass
+        _run("/sbin/depmod", "-b", directory, release)
+        _run("make", "-s", "-C", store.TREE, "install-guest", f"DESTDIR={directory}")
+        return dict(_folder(directory), **{"etc/modules-load.d/memx.conf": (b"memx_swap\n", 0o644)})
+
+
 def guest_overlay(spec, release):
     """{archive member: (content, mode)} of a guest: the module and its glue."""
     if not spec.swap:
         return {}
-    base = f"lib/modules/{release}"
-    files = {
-        f"{base}/extra/memx_swap.ko": (_stripped(spec.module), 0o644),
-        f"{base}/modules.dep": (b"extra/memx_swap.ko:\n", 0o644),
-        f"usr/sbin/{GLUE}": _read(glue(), 0o755),
-    }
+    if spec.guest_init == "systemd":
+        files = systemd_glue(spec, release)
+    else:
+        base = f"lib/modules/{release}"
+        files = {
+            f"{base}/extra/memx_swap.ko": (_stripped(spec.module), 0o644),
+            f"{base}/modules.dep": (b"extra/memx_swap.ko:\n", 0o644),
+            f"usr/sbin/{GLUE}": _read(glue(), 0o755),
+        }
     if spec.module_args:
         files["etc/modprobe.d/memx.conf"] = (
             f"options memx_swap {spec.module_args}\n".encode(), 0o644)

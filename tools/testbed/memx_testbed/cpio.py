@@ -6,6 +6,9 @@ Equal content gives equal bytes: no times, no owners, entries in the order added
 import os
 import stat
 
+# Where the folders at the top lead on a system with a merged /usr.
+MERGED = {name: f"usr/{name}" for name in ("bin", "sbin", "lib", "lib64")}
+
 
 def names(path):
     """Names of all members of an archive."""
@@ -24,15 +27,32 @@ def names(path):
 
 
 class Writer:
-    """Writes one archive to a binary file object; the caller closes the file."""
+    """Writes one archive to a binary file object; the caller closes the file.
 
-    def __init__(self, out):
+    With links, {name at the top: where it leads}, what goes below such a name is put where the link
+    leads: the kernel would make way for a directory by removing the link.
+    """
+
+    def __init__(self, out, links=None):
         self.out = out
+        self.links = links or {}
         self.inode = 0
         self.seen = set()
 
+    def place(self, name):
+        """A member's own name."""
+        top, slash, rest = name.strip("/").partition("/")
+        return f"{self.links.get(top, top)}/{rest}" if slash else self.links.get(top, top)
+
+    def has(self, name):
+        return self.place(name) in self.seen
+
+    def make_links(self):
+        for name, target in self.links.items():
+            self.directory(target)
+            self._entry(name, stat.S_IFLNK | 0o777, target.encode())
+
     def _entry(self, name, mode, data=b"", rdev=(0, 0)):
-        name = name.strip("/")
         self.inode += 1
         raw = name.encode() + b"\0"
         head = "070701" + "".join(f"{field:08X}" for field in (
@@ -45,7 +65,7 @@ class Writer:
 
     def directory(self, name):
         """A directory and its parents, where they are not there yet."""
-        name = name.strip("/")
+        name = self.place(name)
         if not name or name in self.seen:
             return
         self.directory(os.path.dirname(name))
@@ -53,7 +73,8 @@ class Writer:
 
     def data(self, name, content, mode=0o644):
         """A file with content (bytes or str)."""
-        self.directory(os.path.dirname(name.strip("/")))
+        name = self.place(name)
+        self.directory(os.path.dirname(name))
         if isinstance(content, str):
             content = content.encode()
         self._entry(name, stat.S_IFREG | mode, content)
@@ -66,11 +87,13 @@ class Writer:
             self.data(name, handle.read(), mode)
 
     def symlink(self, name, target):
-        self.directory(os.path.dirname(name.strip("/")))
+        name = self.place(name)
+        self.directory(os.path.dirname(name))
         self._entry(name, stat.S_IFLNK | 0o777, target.encode())
 
     def character_device(self, name, major, minor):
-        self.directory(os.path.dirname(name.strip("/")))
+        name = self.place(name)
+        self.directory(os.path.dirname(name))
         self._entry(name, stat.S_IFCHR | 0o600, rdev=(major, minor))
 
     def finish(self):

@@ -45,6 +45,8 @@ def guest_config(spec, index, uuid):
              f"testbed.tmp={max(64, spec.swap)}"]
     if spec.swap:
         extra.append(f"testbed.swap={spec.swap}")
+    if spec.guest_init == "systemd":
+        extra += ["net.ifnames=0", "systemd.condition-needs-update=0"]
     if spec.guest_cmdline:
         extra.append(spec.guest_cmdline)
     lines = {
@@ -67,9 +69,9 @@ def guest_config(spec, index, uuid):
     return "".join(f"{key} = {value!r}\n" for key, value in lines.items())
 
 
-def add_files(out, files):
+def add_files(out, files, links=None):
     """Another archive at the end of out."""
-    archive = cpio.Writer(out)
+    archive = cpio.Writer(out, links)
     for name, (content, mode) in sorted(files.items()):
         archive.data(name, content, mode)
     archive.finish()
@@ -103,7 +105,7 @@ class Host:
     def _write_initrd(self):
         ramdisk = io.BytesIO(store.read(self.images["guest"]))
         ramdisk.seek(0, os.SEEK_END)
-        add_files(ramdisk, self.guest_files)
+        add_files(ramdisk, self.guest_files, cpio.MERGED if self.spec.guest_init == "systemd" else None)
         with open(self.initrd, "wb") as out:
             out.write(store.read(self.images["dom0"]))
             files = dict(self.dom0_files)

@@ -7,6 +7,7 @@ to one testbed only. The first two change with the packages, so a rebuilt
 binary costs no rebuilt image.
 """
 import os
+import re
 import subprocess
 
 from . import cpio, elf, store
@@ -23,6 +24,8 @@ DOM0_MODULES = (
     "virtio_pci virtio_net xen_privcmd xen_evtchn xen_gntdev xen_gntalloc xenfs xen_netback "
     "bridge sch_ingress cls_flower act_gact sch_netem sch_tbf sch_prio").split()
 GUEST_MODULES = ["xen_netfront"]
+# Here also /proc/xen, by which the relay's unit knows Xen.
+SYSTEMD_MODULES = GUEST_MODULES + ["xenfs"]
 
 DOM0_PACKAGES = ["xen-utils-4.17", "xenstore-utils", "iproute2", "libxenmisc4.17",
                  "dash"]
@@ -151,12 +154,13 @@ def add_busybox(archive, root):
     applets = subprocess.run([binary, "--list-full"], check=True, capture_output=True,
                              text=True).stdout.split()
     for applet in applets:
-        if applet not in ("bin/busybox", "sbin/init", "linuxrc") and applet not in archive.seen:
+        if applet not in ("bin/busybox", "sbin/init", "linuxrc") and not archive.has(applet):
             archive.symlink(applet, "/bin/busybox")
 
 
-def begin(out):
-    archive = cpio.Writer(out)
+def begin(out, links=None):
+    archive = cpio.Writer(out, links)
+    archive.make_links()
     for name in DIRECTORIES:
         archive.directory(name)
     archive.character_device("dev/console", 5, 1)
@@ -311,7 +315,7 @@ def fill_dom0(archive, tools):
     add_programs(archive, tools, programs, extra, ["libgcc_s.so.1"])
     for path in extra:
         link = f"{os.path.basename(path).split('.so.')[0]}.so.{soname_suffix(path)}"
-        if f"{LIB}/{link}" not in archive.seen:
+        if not archive.has(f"{LIB}/{link}"):
             archive.file(f"{LIB}/{link}", path, 0o755)
     archive.symlink("bin/sh", "dash")
     archive.data("etc/xen/xl.conf", "")
@@ -334,8 +338,10 @@ def release(kver):
     raise ImageError(f"no modules in {root}")
 
 
-def guest(kver, note=quiet):
+def guest(kver, note=quiet, init="small"):
     """The guests' initramfs."""
+    if init == "systemd":
+        return systemd_guest(kver, note)
     tools = unpack("bookworm", GUEST_PACKAGES, deps=True)
     busybox = unpack("bookworm", ["busybox-static"])
     linux = unpacked_kernel(kver)
@@ -356,3 +362,77 @@ def guest(kver, note=quiet):
     key = store.digest(kver, packages_key(tools), packages_key(busybox), packages_key(linux),
                        store.read(agent_path), tree_key(own), own_code_key())
     return store.made(f"guest-{kver}", key, make, note)
+
+
+# A guest with systemd and udev, as Debian has them.
+
+SYSTEMD_PACKAGES = ["systemd", "systemd-sysv", "udev", "util-linux", "kmod", "mount", "dash", "coreutils", "procps"]
+# What nothing of it needs while it runs, and would only fill a guest's memory.
+SYSTEMD_WITHOUT = re.compile(
+    r"usr/share/|usr/bin/perl|usr/lib/udev/hwdb\.d/|usr/lib/x86_64-linux-gnu/(perl|libperl|gconv)|var/|"
+    r"usr/bin/(localedef|dpkg|deb|tar)|usr/sbin/(ldconfig|dpkg)|usr/lib/dpkg/")
+# What wants more than there is: D-Bus, logins, a history of the machine.
+SYSTEMD_MASKED = ("systemd-logind.service getty.target proc-sys-fs-binfmt_misc.automount "
+                  "systemd-journal-catalog-update.service systemd-hwdb-update.service "
+                  "systemd-update-utmp.service systemd-update-utmp-runlevel.service").split()
+SYSTEMD_GROUPS = ("root adm:4 tty:5 disk:6 lp:7 kmem:15 dialout:20 cdrom:24 tape:26 audio:29 utmp:43 video:44 users:100 "
+                  "input:101 sgx:102 kvm:103 render:104 systemd-journal:105 nogroup:65534")
+
+
+def add_packages(archive, root, without):
+    """All of an unpacked directory of packages but what without matches."""
+    for base, dirs, files in os.walk(root):
+        dirs.sort()
+        for name in sorted(files + [name for name in dirs if os.path.islink(os.path.join(base, name))]):
+            path = os.path.join(base, name)
+            member = archive.place(os.path.relpath(path, root))
+            if without.match(member) or archive.has(member):
+                continue
+            if os.path.islink(path):
+                archive.symlink(member, os.readlink(path))
+            else:
+                archive.file(member, path)
+
+
+def fill_systemd(archive):
+    """What an installation leaves in /etc, as little of it as there has to be."""
+    archive.symlink("init", "/lib/systemd/systemd")
+    archive.symlink("bin/sh", "dash")
+    archive.symlink("var/run", "/run")
+    groups = [(row.split(":") + ["0"])[:2] for row in SYSTEMD_GROUPS.split()]
+    archive.data("etc/group", "".join(f"{name}:x:{number}:\n" for name, number in groups))
+    archive.data("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"
+                               "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n")
+    archive.data("etc/fstab", "tmpfs /tmp tmpfs mode=1777 0 0\n")
+    archive.data("etc/os-release", 'PRETTY_NAME="Debian 12 in a MemX testbed"\nID=debian\n')
+    archive.data("etc/machine-id", "6d656d786d656d786d656d786d656d78\n")
+    archive.data("etc/hosts", "127.0.0.1 localhost\n")
+    archive.symlink("etc/systemd/system/default.target", "/lib/systemd/system/multi-user.target")
+    for name in SYSTEMD_MASKED:
+        archive.symlink(f"etc/systemd/system/{name}", "/dev/null")
+
+
+def systemd_guest(kver, note=quiet):
+    """The initramfs of a guest that systemd and udev run; the agent is a service there."""
+    tools = unpack("bookworm", SYSTEMD_PACKAGES, deps=True)
+    busybox = unpack("bookworm", ["busybox-static"])
+    linux = unpacked_kernel(kver)
+    agent_path = agent(note)
+    own = rootfs("guest-systemd")
+
+    def make(path):
+        with open(path, "wb") as out:
+            archive = begin(out, cpio.MERGED)
+            add_tree(archive, own)
+            archive.symlink("etc/systemd/system/multi-user.target.wants/testbed-agent.service",
+                            "/etc/systemd/system/testbed-agent.service")
+            archive.file("sbin/memx-agent", agent_path, 0o755)
+            fill_systemd(archive)
+            add_packages(archive, tools, SYSTEMD_WITHOUT)
+            add_modules(archive, Modules(linux), SYSTEMD_MODULES)
+            add_busybox(archive, busybox)
+            archive.finish()
+
+    key = store.digest(kver, packages_key(tools), packages_key(busybox), packages_key(linux),
+                       store.read(agent_path), tree_key(own), own_code_key())
+    return store.made(f"guest-systemd-{kver}", key, make, note)

@@ -28,6 +28,7 @@ class Spec:
     guest_mem: int = 128
     guest_vcpus: int = 1
     guest_cmdline: str = ""
+    guest_init: str = "small"
     swap: int = 0
     donors: int = 0
     donor_mem: int = 0
