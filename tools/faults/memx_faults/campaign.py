@@ -41,7 +41,8 @@ class Campaign:
         self.checked = self.check_wrong = 0     # pages, at the end
         self.latest = {}        # of each guest, what it said last
         self.waited_ms = 0      # the longest that a donor which wanted memory back waited for the relay
-        self.dropped = {}       # (donor, instance): extents that it dropped by itself
+        self.asked = {}         # donor: how often it had helped itself when memory was wanted back from it
+        self.helped = {}        # (donor, instance): the same, seen last
         self.before = None
         self.tell = tap or (lambda text: None)
 
@@ -137,11 +138,12 @@ class Campaign:
 
     def limit(self, donor, percent):
         if donor.running:
-            used = donor.status()["pages_used"] * 4096
+            status = donor.status()
+            used = status["pages_used"] * 4096
             limit = max(used * percent // 100, 1 << 20)
-            donor.limit(limit)
             if used - limit > 2 << 20:
-                self.asked.append(donor)
+                self.asked[donor.name] = self.helped_itself(status)
+            donor.limit(limit)
 
     def list_donor(self, donor, on):
         relay = self.cluster.relay
@@ -174,26 +176,35 @@ class Campaign:
         if not until(given, REPAIR_S * SLOW):
             raise Failed(f"{donor.name} did not get its memory back within {REPAIR_S * SLOW} s: {donor.status()}")
 
-    def look_reclaim(self, f):
-        donors = [d for d in self.cluster.donors if d.running]
-        self.judge_reclaim(f, {d.name: d.status() for d in donors}, [d.name for d in self.asked])
+    def reclaim_status(self):
+        """name: status, of every donor."""
+        return {d.name: d.status() for d in self.cluster.donors if d.running}
 
-    def judge_reclaim(self, f, donors, asked):
-        """What donors (name: status) say of a fault in which some @asked for memory: how long they waited, what they dropped."""
+    @staticmethod
+    def helped_itself(status):
+        """How often a donor dropped a copy by itself, and how often it said why it could not."""
+        return status["counters"]["extents_dropped"], status["counters"]["reclaims_refused"]
+
+    def wait_helped(self):
+        """The relay stands still: who was asked for memory has dropped something, or said why not, before it goes on."""
+        def waiting():
+            return [name for name, status in self.reclaim_status().items() if name in self.asked and status["pages_asked"] and
+                    self.helped_itself(status) == self.asked[name]]
+
+        if not until(lambda: not waiting(), PATIENCE):
+            self.problem(f"the relay stands still, and {waiting()} neither dropped a copy nor said why not within {PATIENCE} s")
+
+    def look_reclaim(self):
+        """How long donors waited that wanted memory back, and what they dropped."""
         bound = judge.reclaim_bound(self.reclaim_wait_ms)
-        for name, status in donors.items():
+        for name, status in self.reclaim_status().items():
             waited = status["reclaim_waited_ms"]
             self.waited_ms = max(self.waited_ms, waited)
             if waited > bound:
                 self.problem(f"{name} waited {waited} ms for the relay before it helped itself, its bound is {bound} ms")
-            done = status["counters"]["extents_dropped"], status["counters"]["reclaims_refused"]
-            before = self.dropped.get((name, status["instance"]), (0, 0))
-            self.dropped[name, status["instance"]] = done
-            if name not in asked:
-                continue
-            self.report.reclaim.append(status["reclaim_took_ms"] / 1000)
-            if f.kind == "relay-stop" and done == before:
-                self.problem(f"the relay stood still, and {name} neither dropped a copy nor said why not")
+            self.helped[name, status["instance"]] = self.helped_itself(status)
+            if name in self.asked:
+                self.report.reclaim.append(status["reclaim_took_ms"] / 1000)
 
     def whole(self, why):
         """Waits until all is well again, and what waited has ended."""
@@ -232,6 +243,8 @@ class Campaign:
             if f.destroys and f.beside.kind in ("stop", "cut", "slow", "delay", "reset"):
                 instances = self.names(f)
                 more.insert(0, (f.offset_ms, lambda: self.noticed(f, instances)))
+            if f.kind == "relay-stop" and f.beside.kind == "limit":
+                events.insert(1, (f.ms, f, self.wait_helped))
             events, behind = events + [(when, f.beside, act) for when, act in more], later + behind
         return sorted(events, key=lambda event: event[0]), behind
 
@@ -244,7 +257,7 @@ class Campaign:
         self.report.quiet.append(quiet)
         for name in self.last:
             self.report.kinds[name][-1]["after"] = quiet["rate"]
-        self.rebuilt_s, self.asked = None, []
+        self.rebuilt_s, self.asked = None, {}
         events, behind = self.plan(f)
         begun = self.begun = time.monotonic()
         windows = {}            # of each of a pair: its kind, when it began, when it ended
@@ -264,12 +277,12 @@ class Campaign:
         row["before"] = quiet["rate"]
         row["seconds"] = seconds
         row["away_ms"] = judge.excused([(kind, start * 1000, end * 1000) for kind, start, end in windows.values()])
-        row["verdict"] = judge.verdict(row["stall_ms"], row["lag_ms"], judge.PROMISED_MS + row["away_ms"])
+        row["verdict"] = judge.of_row({f.kind, f.beside and f.beside.kind}, row)
         if f.destroys:
             row["repair_s"] = self.rebuilt_s or seconds
             self.sequential += 1
         if "limit" in (f.kind, f.beside and f.beside.kind):
-            self.look_reclaim(f)
+            self.look_reclaim()
         self.report.row(f.name, row)
         self.last = [f.name]
         return row
@@ -315,9 +328,11 @@ class Campaign:
 
     def judge(self, f, row):
         if row["verdict"] == "long":
-            self.problem(f"{f.name}: a page waited {row['stall_ms']:.0f} ms; {judge.PROMISED_MS} ms are allowed, {row['away_ms']:.0f} ms it had to, "
-                         f"the machine was {row['lag_ms']:.0f} ms late")
+            self.report.long += 1
+            self.problem(f"{f.name}: a page waited {row['stall_ms']:.0f} ms, a fetch {row['fetch_ms']:.0f} ms; the relay or both donors were away for "
+                         f"{row['away_ms']:.0f} ms, the machine was {row['lag_ms']:.0f} ms late")
         elif row["verdict"] == "late":
+            self.report.late += 1
             self.problem(f"{f.name}: cannot be judged: a page waited {row['stall_ms']:.0f} ms, and the machine was {row['lag_ms']:.0f} ms late")
 
     def finish(self):
@@ -392,7 +407,8 @@ class Campaign:
             "pages verified": done["fetches"] + self.checked, "pages written": done["stores"],
             "pages wrong": done["wrong"] + self.check_wrong, "pages lost": done["lost"],
             "SIGBUS": done["unread"],
-            "unexpected errors": done["errors"] + len(r.problems),
+            "unexpected errors": done["errors"] + len(r.problems) - r.long - r.late,
+            "pages that waited too long, faults": r.long, "cannot be judged, faults": r.late,
             "longest stall without faults, ms": r.number(r.most(r.quiet, "stall_ms")),
             "longest stall, a donor's faults, ms": r.number(r.worst(lambda name: "+" not in name and name not in RELAY)),
             "longest stall, pairs of these, ms": r.number(r.worst(lambda name: "+" in name and not set(name.split("+")) & RELAY)),
@@ -402,6 +418,6 @@ class Campaign:
             "donors killed, each after repair": self.sequential,
             "memory given back": reclaim,
             "donors waited for the relay, at most": f"{self.waited_ms} ms, bound {judge.reclaim_bound(self.reclaim_wait_ms)} ms",
-            "copies that donors dropped themselves": sum(dropped for dropped, _ in self.dropped.values()),
-            "times that they said why not": sum(refused for _, refused in self.dropped.values()),
+            "copies that donors dropped themselves": sum(dropped for dropped, _ in self.helped.values()),
+            "times that they said why not": sum(refused for _, refused in self.helped.values()),
         }

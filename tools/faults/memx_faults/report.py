@@ -12,6 +12,7 @@ class Report:
         self.evidence = []          # lines: what was seen of a testbed on which there were any
         self.quiet = []             # rows without a fault
         self.reclaim = []           # seconds until a donor had its memory back
+        self.long = self.late = 0   # faults at which a page waited too long, and that cannot be judged
         self.again = 0              # faults that were struck again, for the machine was too late to judge them by
         self.facts = {}
 

@@ -242,11 +242,12 @@ class XenCampaign(Campaign):
         return self.sentinel.ask(" ".join(map(str, (word, f"donor{index}", *arguments))))
 
     def limit(self, index, percent):
-        used = self.donor(index)["pages_used"] * 4096
+        status = self.donor(index)
+        used = status["pages_used"] * 4096
         limit = max(used * percent // 100, 1 << 20)
-        native.control(self.controls[index], "limit", bytes=limit)
         if used - limit > 2 << 20:
-            self.asked.append(index)
+            self.asked[f"donor{index}"] = self.helped_itself(status)
+        native.control(self.controls[index], "limit", bytes=limit)
 
     def unlimit(self, index):
         native.control(self.controls[index], "limit", default=True)
@@ -259,8 +260,8 @@ class XenCampaign(Campaign):
         if not until(given, WAIT_S):
             raise Failed(f"donor{index} did not get its memory back within {WAIT_S} s: {self.donor(index)}")
 
-    def look_reclaim(self, f):
-        self.judge_reclaim(f, {f"donor{i}": self.donor(i) for i in range(len(DOMAINS))}, [f"donor{i}" for i in self.asked])
+    def reclaim_status(self):
+        return {f"donor{i}": self.donor(i) for i in range(len(DOMAINS))}
 
     def order(self, cmd, index):
         if not until(lambda: self.ask(cmd, f"donor{index}") is not None, WAIT_S):

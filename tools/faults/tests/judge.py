@@ -11,6 +11,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.ab
 sys.path[:0] = [os.path.join(TOP, "tools", "faults"), os.path.join(TOP, "tools", "native", "tests")]
 sys.dont_write_bytecode = True
 
+import memx_faults.campaign  # noqa: E402
 from memx_faults import judge  # noqa: E402
 from memx_faults.campaign import DOMAINS, Campaign  # noqa: E402
 from memx_faults.schedule import NATIVE, NATIVE_PAIRS, XEN, XEN_PAIRS, Schedule  # noqa: E402
@@ -27,6 +28,11 @@ def stalls():
     equal(judge.verdict(1500, 450, 1000), "long", "1500 ms, the machine 450 ms late")
     equal(judge.verdict(5000, 4900, 1000), "late", "5000 ms, the machine 4900 ms late")
     equal(judge.verdict(900, 4900, 1000), "", "900 ms on a late machine")
+    row = {"stall_ms": 1500, "fetch_ms": 20, "away_ms": 0, "lag_ms": 0}
+    equal(judge.of_row({"stop", None}, row), "long", "a store, a donor that is silent")
+    equal(judge.of_row({"slow", None}, row), "", "a store, a donor that is slow")
+    equal(judge.of_row({"slow", None}, {**row, "fetch_ms": 1100}), "long", "a fetch, a donor that is slow")
+    equal(judge.of_row({"slow", None}, {**row, "stall_ms": 2400}), "long", "a store, longer than any donor may be behind")
 
 
 @test
@@ -69,26 +75,39 @@ def report_of_xen():
     equal(campaign.facts(0)["pages wrong"], 13, "wrong, before the end")
 
 
+class Asked(Campaign):
+    """Two donors, one of which was asked for memory when it had helped itself @before; they say @statuses one after the other."""
+
+    def __init__(self, before, *statuses):
+        super().__init__(1, 1)
+        self.asked, self.statuses = {"d0": before}, list(statuses)
+
+    def reclaim_status(self):
+        return {"d0": self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0], "d1": donor(0, 0)}
+
+
+def donor(waited, dropped, refused=0, asked=5):
+    return {"reclaim_waited_ms": waited, "reclaim_took_ms": 700, "instance": "1", "pages_asked": asked,
+            "counters": {"extents_dropped": dropped, "reclaims_refused": refused}}
+
+
 @test
 def reclaim():
-    """A donor that waited for the relay longer than its bound is a problem, and one that did nothing while the relay stood still."""
-    def donor(waited, dropped, refused=0):
-        return {"reclaim_waited_ms": waited, "reclaim_took_ms": 700, "instance": "1",
-                "counters": {"extents_dropped": dropped, "reclaims_refused": refused}}
-
-    def problems(before, now):
-        campaign = Campaign(1, 1)
-        fault = next(f for f in Schedule(1, 3000, DOMAINS).faults if f.name == "relay-stop+limit")
+    """A donor that waited for the relay longer than its bound is a problem, and one that does nothing while the relay stands still."""
+    def problems(look, *args):
+        campaign = Asked(*args)
         with contextlib.redirect_stdout(io.StringIO()):
-            campaign.judge_reclaim(fault, {"d0": before}, [])
-            campaign.judge_reclaim(fault, {"d0": now}, ["d0"])
+            look(campaign)
         return len(campaign.report.problems)
 
     bound = judge.reclaim_bound(Campaign(1, 1).reclaim_wait_ms)
-    equal(problems(donor(0, 0), donor(bound, 1)), 0, "within the bound")
-    equal(problems(donor(0, 0), donor(bound + 1, 1)), 1, "later")
-    equal(problems(donor(0, 0), donor(bound, 0, 1)), 0, "refused")
-    equal(problems(donor(0, 4), donor(bound, 4)), 1, "nothing")
+    equal(problems(Campaign.look_reclaim, (0, 0), donor(bound, 1)), 0, "within the bound")
+    equal(problems(Campaign.look_reclaim, (0, 0), donor(bound + 1, 1)), 1, "later")
+    memx_faults.campaign.PATIENCE = 0.1
+    equal(problems(Campaign.wait_helped, (4, 0), donor(0, 4), donor(0, 5)), 0, "dropped")
+    equal(problems(Campaign.wait_helped, (4, 0), donor(0, 4), donor(0, 4, 1)), 0, "refused")
+    equal(problems(Campaign.wait_helped, (4, 0), donor(0, 4, asked=0)), 0, "nothing more was wanted")
+    equal(problems(Campaign.wait_helped, (4, 0), donor(0, 4)), 1, "nothing")
 
 
 @test
