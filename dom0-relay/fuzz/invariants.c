@@ -95,24 +95,38 @@ static void check_session(const struct session *s)
 
 /* ---- donors, as the relay sees them ---- */
 
-static void check_view(const struct core_donor *d)
+struct out {
+	u32 sent, window;
+	u64 bytes;
+};
+
+static void count_out(const struct core_donor *d, const struct list *sent, struct out *out)
 {
 	const struct list *pos;
-	u32 sent = 0, window = 0;
-	u64 bytes = 0;
+	u64 turn = 0;
 
-	list_for_each(pos, &d->sent) {
+	list_for_each(pos, sent) {
 		const struct dop *dop = list_entry(pos, struct dop, in_donor);
 
 		fuzz_must(dop->donor == d && dop->sent && dop->tag, "a request that is not this donor's");
-		sent++;
-		window += dop->weight != 0;
-		bytes += dop->weight;
+		fuzz_must(dop->turn >= turn, "requests are not in the order in which they left");
+		turn = dop->turn;
+		out->sent++;
+		out->window += dop->weight != 0;
+		out->bytes += dop->weight;
 	}
-	fuzz_must(sent == d->unanswered && window == d->window_requests && bytes == d->window_bytes,
-		  "%s: %u sent, %u in the window", d->name, sent, window);
-	fuzz_must(bytes <= d->core->cfg.donor_bytes + MEMX_MAX_FRAME && window <= d->core->cfg.donor_requests + 1,
-		  "%s: %llu bytes unanswered", d->name, (unsigned long long)bytes);
+}
+
+static void check_view(const struct core_donor *d)
+{
+	struct out out = { 0 };
+
+	count_out(d, &d->sent, &out);
+	count_out(d, &d->sent_waited, &out);
+	fuzz_must(out.sent == d->unanswered && out.window == d->window_requests && out.bytes == d->window_bytes,
+		  "%s: %u sent, %u in the window", d->name, out.sent, out.window);
+	fuzz_must(out.bytes <= d->core->cfg.donor_bytes + MEMX_MAX_FRAME && out.window <= d->core->cfg.donor_requests + 1,
+		  "%s: %llu bytes unanswered", d->name, (unsigned long long)out.bytes);
 	fuzz_must(memchr(d->domain, '\0', sizeof(d->domain)), "%s: a domain without end", d->name);
 	fuzz_must(rpool_used(d->pool) <= 64 << 20, "%s: %llu bytes of answers", d->name, (unsigned long long)rpool_used(d->pool));
 }
