@@ -59,7 +59,7 @@ enum {
 	LINK_MAX_SESSIONS	= 8,	/* of one guest that wait to be freed at donors that are away */
 	SESSION_MAX_CHANGES	= 64,	/* extents of one session that change their record at once, urgent ones apart */
 	HEDGE_MAX		= 1000,	/* hundredths of a hedged fetch that a donor may have in reserve */
-	DONOR_MAX_DENIALS	= 8,	/* of a confirmed fence: an admin may free a session there, but not over and over */
+	DONOR_MAX_DENIALS	= 8,	/* of a confirmed fence or record: an admin may free a session there, but not over and over */
 	DONOR_MAX_RETRIES	= 3,	/* of a store that a donor found damaged on arrival */
 	RETRY_MS		= 1000,	/* after a refused attach; half of it is enforced, guests' clocks are their own */
 	OPINION_MS		= 5000,	/* between two times that the same donor has all others asked whether it lies */
@@ -338,7 +338,7 @@ struct sdonor {
 	u64 reserved;		/* pages */
 	u64 full_until;		/* said no room: not asked again until then */
 	u32 list_next;		/* LISTING: first extent not heard of yet */
-	u32 denials;		/* of the fence that it had confirmed, on this connection */
+	u32 denials;		/* of the fence or a record that it had confirmed, on this connection */
 	u32 fallback;		/* extents reserved before a RESERVE that may be refused */
 	u64 fence_epoch;	/* what the donor told with a refusal */
 	u64 opinion_at;		/* others are not asked before whether its word is true */

@@ -15,7 +15,7 @@
  *	AGAIN, LIMIT			asked again a moment later	- (for too long: the donor loses its connection)
  *	CORRUPT				damaged on the way: again	after three times like NOSPACE
  *	NOFENCE, UNKNOWN		fenced anew, asked again	- (too often: the same)
- *	GENERATION, newer than ours	the record changes first	-
+ *	GENERATION, newer than ours	the record changes first	- (too often: the same)
  *	GENERATION older, ABSENT	gone: dropped from the record	-
  *	FENCED, SUPERSEDED		it is set aside, or this relay was left behind (session_fenced())
  *	anything else			says nothing about the copy: the donor broke the protocol, and is hung up on
@@ -212,10 +212,14 @@ static int wrong_generation(struct extent *x, struct core_donor *d, u64 held)
 		return 0;
 	if (!held || held == x->cur.generation || (held > x->cur.generation && held - x->cur.generation >= 1ULL << 32))
 		return -EPROTO;
-	if (held > x->cur.generation)
-		extent_newer(x, held);
-	else
+	if (held < x->cur.generation) {
 		extent_replica_failed(x, d, MEMX_S_GENERATION);
+		return 0;
+	}
+	/* Its listing had nothing newer, and it has confirmed this record since: believed a few times, or the store never ends. */
+	if (++x->s->sd[d->index].denials > DONOR_MAX_DENIALS)
+		return -EPROTO;
+	extent_newer(x, held);
 	return 0;
 }
 

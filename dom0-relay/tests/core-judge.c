@@ -85,6 +85,59 @@ static void a_fence_is_not_denied_for_ever(void **state)
 	}
 }
 
+static u16 newer_op;
+
+/* Of every write: not done, there is a newer record than that. */
+static bool newer(struct wdonor *d, struct frame *f)
+{
+	struct memx_io io;
+
+	(void)d;
+	if ((memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) != newer_op || f->len < sizeof(io))
+		return true;
+	memcpy(&io, f->body, sizeof(io));
+	io.generation = memx_put_le64(memx_le64(io.generation) + 1);
+	memcpy(f->body, &io, sizeof(io));
+	f->hdr.status = memx_put_le32(MEMX_S_GENERATION);
+	f->len = sizeof(io);
+	f->hdr.len = memx_put_le32(sizeof(io));
+	return true;
+}
+
+/*
+ * It confirms each record, and with the next write says that it has a newer one: it is hung up on, not followed for ever. The
+ * other copy goes on, and the guest is not kept busy with records.
+ */
+static void a_newer_record_is_not_claimed_for_ever(void **state)
+{
+	u32 i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		struct wdonor *never;
+		struct wreq *r;
+		u64 records;
+
+		cluster(3, 2);
+		stored(0, 8);
+		never = holder(0, 0);
+		newer_op = i ? MEMX_OP_DISCARD : MEMX_OP_STORE;
+		never->tamper = newer;
+		records = world_counters(w).records;
+		r = i ? wguest_discard(g, 4, 1) : wguest_store(g, 8, 1);
+		world_pass(w, 3000);
+		assert_true(r->done && r->status == MEMX_S_OK);
+		assert_true(world_counters(w).donor_violations >= 1);
+		assert_true(world_counters(w).records - records <= 32);
+		fetched(0, 4);
+		never->tamper = NULL;
+		repaired();
+		assert_int_equal(live_copies(0), 2);
+		if (!i)
+			world_free(w);
+	}
+}
+
 static const u32 no_more[] = { MEMX_S_NOSPACE, MEMX_S_CORRUPT };
 
 /* One copy does not take a store that the other one has: a third donor takes its place, and the guest notices nothing. */
@@ -320,7 +373,7 @@ static void a_lonely_word_is_checked_now_and_then(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		rule(not_now_is_not_for_ever), rule(a_fence_is_not_denied_for_ever),
+		rule(not_now_is_not_for_ever), rule(a_fence_is_not_denied_for_ever), rule(a_newer_record_is_not_claimed_for_ever),
 		rule(not_now_is_said_by_each_for_itself), rule(who_refuses_a_store_is_replaced),
 		rule(two_that_refuse_are_not_replaced_by_one),
 		rule(without_a_replacement_a_refused_store_fails), rule(a_short_lag_gives_another_chance),
