@@ -11,8 +11,8 @@
  * the fence at this epoch; donors that come later are fenced before they are used.
  *
  * Refused are: a map whose extents have no live copy on any donor known here (NODONOR, by id), a frozen area larger than the
- * quota (MISMATCH), more than the donors can promise (NOSPACE), a foreign lineage (SUPERSEDED), an old epoch (FENCED). A first
- * attach gets less than it asked for rather than nothing.
+ * quota (MISMATCH), more than the donors can promise (NOSPACE), a foreign lineage (SUPERSEDED), an old epoch (FENCED), and
+ * anything but its own pages to a guest that the configuration has no more (DENIED). A first attach gets less than it asked for rather than nothing.
  */
 #include "internal.h"
 
@@ -200,6 +200,11 @@ static u32 not_its_own(const struct session *s, const struct session *old)
 	return MEMX_S_SUPERSEDED;
 }
 
+static void refuse_disallowed(struct core_link *link)
+{
+	attach_refuse(link, MEMX_S_DENIED, "the configuration does not allow this guest any more");
+}
+
 /* The map is through. */
 void attach_begin(struct core_link *link)
 {
@@ -217,6 +222,10 @@ void attach_begin(struct core_link *link)
 	}
 	if (link->early) {
 		attach_refuse(link, MEMX_S_AGAIN, "the guest does not wait between its attempts");
+		return;
+	}
+	if (link->disallowed && !(s->frozen && s->placed)) {
+		refuse_disallowed(link);
 		return;
 	}
 	if (!s->slots) {
@@ -511,6 +520,10 @@ static void step_fence(struct session *s)
 	collect(s, &a, true);
 	if (!a.n) {
 		attach_refuse(s->link, worst_refusal(s), "no donor serves this session");
+		return;
+	}
+	if (s->link->disallowed && !a.known) {
+		refuse_disallowed(s->link);	/* a map that no donor knows anything of */
 		return;
 	}
 	if (groups(&a) < s->replicas)

@@ -237,6 +237,12 @@ void core_guest_gone(struct relay_core *core, const u8 vm[16], u32 domid, bool s
  */
 void core_guest_conf_changed(struct relay_core *core, const struct core_guest_conf *conf, u64 now);
 
+/*
+ * This very domain may have nothing any more. Over the channel that it has it is served on, so that no page of it is lost: an
+ * ATTACH there is granted only for pages that donors hold already. core_guest_conf_changed() takes it back.
+ */
+void core_guest_disallowed(struct relay_core *core, const u8 vm[16], u32 domid, u64 now);
+
 /* Frees a session by an admin's command. 0, -ENOENT, -EBUSY while it is attached (unless @force). */
 int core_session_free(struct relay_core *core, const u8 vm[16], const u8 session[16], bool force, u64 now);
 

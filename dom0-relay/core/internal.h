@@ -519,6 +519,7 @@ struct core_link {
 	u32 map_left;			/* records still to come */
 	u64 attach_tag, detach_tag;
 	u8 attach_lane, detach_lane;
+	bool disallowed;		/* gets nothing new */
 	bool early;			/* this attach came before the pause was over that a refusal asked for */
 	u64 refused_at;			/* the last attach that was; 0: none */
 	char reason[160];

@@ -465,6 +465,21 @@ void core_guest_conf_changed(struct relay_core *core, const struct core_guest_co
 			continue;
 		link->conf.quota_pages = conf->quota_pages;
 		link->conf.replicas = conf->replicas;
+		link->disallowed = false;
+	}
+	core_settle(core);
+}
+
+void core_guest_disallowed(struct relay_core *core, const u8 vm[16], u32 domid, u64 now)
+{
+	struct list *pos;
+
+	core_enter(core, now);
+	list_for_each(pos, &core->links) {
+		struct core_link *link = list_entry(pos, struct core_link, in_core);
+
+		if (is_of(link, vm, domid))
+			link->disallowed = true;
 	}
 	core_settle(core);
 }

@@ -336,8 +336,9 @@ void links_reconfigure(struct worker *w, const struct relay_conf *conf)
 		struct core_guest_conf guest;
 
 		if (!allowed) {
-			memx_notice("guest-disallowed", "name=%s domid=%u effect=\"served until its channel ends\"",
+			memx_notice("guest-disallowed", "name=%s domid=%u effect=\"what it has is served until its channel ends\"",
 				    memx_quoted(link->conf.name), link->conf.domid);
+			core_guest_disallowed(w->core, link->conf.vm, link->conf.domid, worker_now(w));
 			continue;
 		}
 		relay_conf_identity(allowed, link->conf.domid, link->conf.name, link->conf.vm, &guest);

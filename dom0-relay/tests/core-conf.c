@@ -115,12 +115,87 @@ static void a_reload_changes_what_a_guest_may_have(void **state)
 	assert_int_equal(g->replicas, 3);
 }
 
+/* ---- a guest that is taken out ------------------------------------------------------------------------------------------- */
+
+static void taken_out(void)
+{
+	core_guest_disallowed(w->core, g->conf.vm, g->conf.domid, w->now);
+}
+
+/* What it has is served; it gets nothing new over the channel that it has, whatever it makes up. */
+static void taken_out_gets_nothing_new(void **state)
+{
+	struct memx_record one;
+
+	(void)state;
+	cluster(3, 2);
+	stored(0, 8);
+	taken_out();
+	fetched(0, 8);
+	stored(64, 8);
+	one = g->record[0];
+	wguest_detach(g);
+	world_pass(w, 1000);
+	assert_int_equal(pages_held(), 0);
+	begin_anew(0x33);
+	wguest_attach(g);
+	world_settle(w);
+	assert_false(g->attached);
+	assert_int_equal(g->attach_status, MEMX_S_DENIED);
+	/* As if it had pages out there. */
+	world_pass(w, 1000);
+	g->record[0] = one;
+	g->slots = 256;
+	g->order = 6;
+	g->frozen = true;
+	wguest_attach(g);
+	world_settle(w);
+	assert_false(g->attached);
+	assert_int_equal(g->attach_status, MEMX_S_DENIED);
+	assert_int_equal(pages_held(), 0);
+	/* And in again. */
+	world_pass(w, 1000);
+	begin_anew(0x34);
+	core_guest_conf_changed(w->core, &g->conf, w->now);
+	wguest_attach(g);
+	world_settle(w);
+	assert_true(g->attached);
+	stored(0, 8);
+}
+
+/* The pages that it has it gets: an attach that failed is tried again over the same channel. */
+static void taken_out_loses_nothing(void **state)
+{
+	u32 i;
+
+	(void)state;
+	cluster(2, 2);
+	stored(0, 8);
+	wguest_hang_up(g);
+	for (i = 0; i < w->donors; i++) {
+		w->donor[i].there = false;
+		wdonor_drop(&w->donor[i]);
+	}
+	assert_false(wguest_start(g));
+	world_pass(w, 2000);
+	assert_false(g->attached);
+	assert_true(g->alive);
+	taken_out();
+	for (i = 0; i < w->donors; i++)
+		w->donor[i].there = true;
+	world_pass(w, 5000);
+	wguest_attach(g);
+	world_settle(w);
+	assert_true(g->attached);
+	fetched(0, 8);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rule(a_reload_takes_no_guest_for_its_copy),
 		rule(a_reload_takes_no_copy_for_its_original),
-		rule(a_reload_changes_what_a_guest_may_have),
+		rule(a_reload_changes_what_a_guest_may_have), rule(taken_out_gets_nothing_new), rule(taken_out_loses_nothing),
 	};
 
 	return cmocka_run_group_tests_name("relay core: a configuration that changes", tests, NULL, NULL);

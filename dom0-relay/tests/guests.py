@@ -87,6 +87,8 @@ def quota_changes_with_the_configuration():
         until(lambda: "guest-disallowed" in c.relay_process.log(), "the guest is no longer allowed")
         guest.io("store 0 100 1")
         guest.io("fetch 0 100")
+        check(guest.say("detach").startswith("ok"), "detach")
+        until(lambda: guest.say("attach 2048").startswith("status DENIED"), "an attach over the channel that it has is refused")
         equal(guest.offer(), "refused not allowed by the relay's configuration", "its next offer")
 
 
