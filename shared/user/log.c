@@ -2,12 +2,15 @@
 /*
  * log.c - one line per event on standard error.
  *
- * State: the level and the form of the line, set at start; the level may change later and is read without a lock.
+ * State: the level and the form of the line, set at start; the level may change later and is read without a lock. @lost and
+ * @stuck are touched by whichever thread writes, atomically: a count that is said twice in halves does no harm.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,7 +21,14 @@ static struct {
 	const char *name;
 	int max;
 	bool journal;
-} state = { "memx", MEMX_LOG_INFO, false };
+	bool stuck;		/* the last line did not go: nobody waits for the reader until one does */
+	unsigned int lost;	/* lines since the last one that went */
+} state = { .name = "memx", .max = MEMX_LOG_INFO };
+
+enum {
+	PATIENCE_MS	= 100,		/* for a reader that stops reading; well below any deadline of a peer */
+	PATIENCE_ERR_MS	= 1000,		/* where it may be the last thing to be said */
+};
 
 static const char *const level_names[] = {
 	[MEMX_LOG_ERR] = "error", [MEMX_LOG_WARNING] = "warning", [MEMX_LOG_NOTICE] = "notice",
@@ -60,6 +70,52 @@ static int put_prefix(char *line, size_t size, enum memx_log_level level)
 			      level_names[level]);
 }
 
+/* Without waiting for longer than @patience_ms: a reader that hangs must not take everybody's memory with it. */
+static bool put_line(const char *line, size_t len, int patience_ms)
+{
+	struct pollfd fd = { .fd = STDERR_FILENO, .events = POLLOUT };
+	ssize_t done;
+
+	/* A socket (the journal) says at once that it is full; a pipe would wait, but takes a line whole where it is ready. */
+	done = send(fd.fd, line, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (done >= 0)
+		return true;
+	if (errno != EAGAIN && errno != ENOTSOCK)
+		return false;
+	if (poll(&fd, 1, patience_ms) < 1 || !(fd.revents & POLLOUT))
+		return false;
+	done = send(fd.fd, line, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (done < 0 && errno == ENOTSOCK)
+		done = write(fd.fd, line, len);
+	return done >= 0;
+}
+
+static bool put_lost(unsigned int lost)
+{
+	char line[256];
+	int len = put_prefix(line, sizeof(line), MEMX_LOG_WARNING);
+
+	len += snprintf(line + len, sizeof(line) - (size_t)len,
+			"log-lost lines=%u reason=\"whoever reads this log did not take them\"\n", lost);
+	return put_line(line, (size_t)len, 0);
+}
+
+static void put(const char *line, size_t len, enum memx_log_level level)
+{
+	bool stuck = __atomic_load_n(&state.stuck, __ATOMIC_RELAXED);
+	int patience = level == MEMX_LOG_ERR ? PATIENCE_ERR_MS : PATIENCE_MS;
+	unsigned int lost = __atomic_exchange_n(&state.lost, 0, __ATOMIC_RELAXED);
+
+	if (lost && put_lost(lost))
+		lost = 0;
+	if (!lost && put_line(line, len, stuck ? 0 : patience)) {
+		__atomic_store_n(&state.stuck, false, __ATOMIC_RELAXED);
+		return;
+	}
+	__atomic_store_n(&state.stuck, true, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&state.lost, lost + 1, __ATOMIC_RELAXED);
+}
+
 void memx_vlog(enum memx_log_level level, const char *event, const char *fmt, va_list ap)
 {
 	char line[2048];
@@ -79,9 +135,7 @@ void memx_vlog(enum memx_log_level level, const char *event, const char *fmt, va
 		if ((unsigned char)line[i] < ' ')
 			line[i] = ' ';
 	line[len++] = '\n';
-	/* Where nobody reads the log any more, there is no better place to say so. */
-	if (write(STDERR_FILENO, line, len) < 0)
-		errno = saved;
+	put(line, len, level);
 	errno = saved;
 }
 

@@ -10,6 +10,11 @@ test-conf_SRCS := shared/user/tests/test-conf.c
 test-conf_LIBS := memx-user
 test-conf_PKGS := inih jansson
 
+TESTS_C += test-log
+test-log_SRCS := shared/user/tests/test-log.c
+test-log_LIBS := memx-user
+test-log_PKGS := inih jansson
+
 TESTS_C += test-loop test-shm
 test-loop_SRCS := shared/user/tests/test-loop.c
 test-loop_LIBS := memx-user
