@@ -98,10 +98,20 @@ void memx_attach_init(struct memx_attacher *a, u8 lanes, const u8 *kind, u64 (*r
 	draw_session(a);
 }
 
+/* Every change of the state goes through here, with the epoch that it is about. */
+static void enter(struct memx_attacher *a, enum memx_attach_state state)
+{
+	if (a->state == state)
+		return;
+	a->state = state;
+	if (a->entered)
+		a->entered(a->ctx, state, a->epoch);
+}
+
 /* Nothing is offered any more; offers again after @delay. */
 static void go_down(struct memx_attacher *a, u64 now, u64 delay)
 {
-	a->state = MEMX_A_DOWN;
+	enter(a, MEMX_A_DOWN);
 	a->hello = 0;
 	a->offer = 0;
 	a->retry_at = now + delay;
@@ -119,9 +129,9 @@ static u64 backoff(struct memx_attacher *a)
 
 static u32 offer(struct memx_attacher *a)
 {
-	a->state = MEMX_A_OFFERED;
 	a->hello = 0;
 	a->offer = draw(a);
+	enter(a, MEMX_A_OFFERED);
 	a->retry_at = 0;
 	a->busy = false;
 	a->departed = false;
@@ -130,10 +140,10 @@ static u32 offer(struct memx_attacher *a)
 
 static u32 ask(struct memx_attacher *a)
 {
-	a->state = MEMX_A_ATTACHING;
 	a->retry_at = 0;
 	a->epoch++;
 	a->shown = true;
+	enter(a, MEMX_A_ATTACHING);
 	return MEMX_ACT_ATTACH;
 }
 
@@ -211,7 +221,7 @@ static u32 refused(struct memx_attacher *a, u32 status, u32 retry_ms, u64 now)
 	u64 delay = retry_ms ? retry_ms * MS : RETRY_MAX;
 
 	a->status = status;
-	a->state = MEMX_A_REFUSED;
+	enter(a, MEMX_A_REFUSED);
 	a->retry_at = now + min(max(delay, (u64)RETRY_MIN), (u64)REFUSED_MAX);
 	return MEMX_ACT_REFUSED;
 }
@@ -222,7 +232,7 @@ static u32 attached(struct memx_attacher *a, const struct memx_agreed *agreed, u
 
 	a->since = now;
 	if (a->detach) {
-		a->state = MEMX_A_DETACHING;
+		enter(a, MEMX_A_DETACHING);
 		return MEMX_ACT_DETACH;
 	}
 	if (!a->sized || agreed->slots != a->agreed.slots || agreed->extent_order != a->agreed.extent_order)
@@ -232,7 +242,7 @@ static u32 attached(struct memx_attacher *a, const struct memx_agreed *agreed, u
 	a->known = a->lineage[0];
 	a->known_epoch = a->epoch;
 	a->unsure = 0;
-	a->state = MEMX_A_ATTACHED;
+	enter(a, MEMX_A_ATTACHED);
 	a->status = MEMX_S_OK;
 	return actions;
 }
@@ -245,7 +255,7 @@ int memx_attach_reply(struct memx_attacher *a, u32 status, const struct memx_att
 		return -EPROTO;
 	if (status == MEMX_S_SUPERSEDED) {
 		a->status = status;
-		a->state = MEMX_A_GONE;
+		enter(a, MEMX_A_GONE);
 		a->retry_at = 0;
 		return MEMX_ACT_WITHDRAW | MEMX_ACT_GONE;
 	}
@@ -286,7 +296,7 @@ u32 memx_attach_detach(struct memx_attacher *a, u64 now)
 		return 0;
 	a->detach = true;
 	if (a->state == MEMX_A_ATTACHED) {
-		a->state = MEMX_A_DETACHING;
+		enter(a, MEMX_A_DETACHING);
 		a->since = now;
 		return MEMX_ACT_DETACH;
 	}
@@ -351,7 +361,7 @@ u32 memx_attach_tick(struct memx_attacher *a, u64 now)
 
 void memx_attach_stop(struct memx_attacher *a)
 {
-	a->state = MEMX_A_STOPPED;
+	enter(a, MEMX_A_STOPPED);
 	a->hello = 0;
 	a->offer = 0;
 	a->retry_at = 0;

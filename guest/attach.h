@@ -86,6 +86,7 @@ struct memx_attacher {
 	struct memx_agreed agreed;
 
 	u64 (*random)(void *ctx);
+	void (*entered)(void *ctx, enum memx_attach_state state, u64 epoch);	/* told of each change of the state; may be NULL */
 	void *ctx;
 };
 

@@ -2,8 +2,8 @@
 /*
  * debugfs.c - how long pages take: memx/store_latency and memx/fetch_latency; and what the channels do: memx/lanes.
  *
- * Of the latencies each line is "BELOW COUNT": so many pages took less than BELOW microseconds, and no less than the line
- * before says. Writing anything to either file begins both anew.
+ * Of the latencies each line is "BELOW COUNT": so many pages took less than BELOW microseconds, from the swap core's call to the
+ * end of the request that they came with, and no less than the line before says. Writing anything to either file begins both anew.
  *
  * Of the lanes each line is "LANE KIND RECEIVED SPURIOUS SENT": events from the relay, those of them that had nothing behind
  * them and went on coming, and events to the relay; then how it stands with the lane at this moment, as words NAME=VALUE

@@ -61,6 +61,7 @@ int memx_engine_init(struct memx_engine *e, const struct memx_engine_ops *ops, v
 		return err;
 	}
 	memx_attach_init(&e->attach, lanes, kind, ops->random, ctx);
+	e->attach.entered = ops->entered;
 	return 0;
 }
 

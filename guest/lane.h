@@ -76,6 +76,8 @@ struct memx_engine_ops {
 	void (*violation)(void *ctx, unsigned int lane, const char *what);
 	/* A page is lost or wrong for good (memx_status). Any context. */
 	void (*bad_page)(void *ctx, u32 slot, u64 version, u32 status);
+	/* The attachment is in another state, at @epoch. Any context, under engine.lock: only to be noted. May be NULL. */
+	void (*entered)(void *ctx, enum memx_attach_state state, u64 epoch);
 };
 
 /* An answer that this side owes: to the relay's HELLO, RECORD, PING or an unknown operation. */

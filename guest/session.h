@@ -28,7 +28,7 @@ struct memx_session_config {
 	u8 fetch_lanes;		/* 1 ..; together at most MEMX_MAX_LANES */
 	u8 ring_order;		/* log2 bytes of the large direction of each lane; 0: scaled to RAM */
 	u32 deadline_ms;	/* a page that waits longer fails; 0: waits for ever */
-	u32 trim_pages;		/* slots that the trimmer looks at per second; 0: no trimming */
+	u32 trim_pages;		/* slots that the trimmer looks at per second, within memx_trim_looks(); 0: no trimming */
 };
 
 enum memx_session_event {
@@ -120,7 +120,10 @@ u8 memx_session_extent_order(const struct memx_session *s);
 /* The last refusal in plain words, "" if none; at most @len - 1 bytes. */
 void memx_session_reason(const struct memx_session *s, char *to, size_t len);
 
-/* Latencies from submission to end, by powers of two of microseconds: bucket b counts [2^(b-1), 2^b) us, bucket 0 less than 1. */
+/*
+ * Latencies of pages, from the swap core's call to the end of the request that they came with, by powers of two of microseconds:
+ * bucket b counts [2^(b-1), 2^b) us, bucket 0 less than 1.
+ */
 #define MEMX_BUCKETS 32
 enum memx_latency {
 	MEMX_LAT_STORE,

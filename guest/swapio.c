@@ -56,12 +56,13 @@ static bool swap_enter(struct memx_session *s, bool store)
 	return false;
 }
 
-static void count_latency(struct memx_session *s, bool store, u64 ns)
+/* Each page of a request took as long as the whole of it: before that the swap core hears of none. */
+static void count_latency(struct memx_session *s, bool store, u64 ns, u32 pages)
 {
 	u64 us = ns / NSEC_PER_USEC;
 	unsigned int bucket = us ? min_t(unsigned int, (unsigned int)fls64(us), MEMX_BUCKETS - 1) : 0;
 
-	atomic64_inc(&s->latency[store ? MEMX_LAT_STORE : MEMX_LAT_FETCH][bucket]);
+	atomic64_add(pages, &s->latency[store ? MEMX_LAT_STORE : MEMX_LAT_FETCH][bucket]);
 }
 
 /* @n items of @op ended (or will not come). The last one ends the request: op is gone then, and so is the core's iocb. */
@@ -74,7 +75,7 @@ static void op_put(struct memx_session *s, struct memx_swap_op *op, u32 n)
 		return;
 	pool = op->store ? &s->stores : &s->fetches;
 	ns = ktime_get_ns() - op->born;
-	count_latency(s, op->store, ns);
+	count_latency(s, op->store, ns, op->pages);
 	trace_memx_complete(op->store, op->slot, op->pages, op->err, ns);
 	op->iocb->ki_complete(op->iocb, op->err ? op->err : op->len);
 	memx_pool_put_op(pool, op);
@@ -163,6 +164,11 @@ static void engine_bad_page(void *ctx, u32 slot, u64 version, u32 status)
 				     slot, version, memx_attach_why(status));
 }
 
+static void engine_entered(void *ctx, enum memx_attach_state state, u64 epoch)
+{
+	trace_memx_state(state, epoch);
+}
+
 const struct memx_engine_ops memx_session_engine_ops = {
 	.now		= engine_now,
 	.random		= engine_random,
@@ -174,6 +180,7 @@ const struct memx_engine_ops memx_session_engine_ops = {
 	.count		= engine_count,
 	.violation	= engine_violation,
 	.bad_page	= engine_bad_page,
+	.entered	= engine_entered,
 };
 
 /* ---- interrupts and lane threads ---- */
@@ -281,6 +288,7 @@ int memx_session_rw(struct memx_session *s, struct kiocb *iocb, struct iov_iter 
 {
 	bool store = iov_iter_rw(iter) == WRITE, waited = false;
 	struct cursor c = { .bvec = iter->bvec, .segs = iter->nr_segs };
+	u64 born = ktime_get_ns();	/* to wait for a free operation is part of what the request takes */
 	struct memx_swap_op *op;
 
 	if (WARN_ON_ONCE(!rw_sane(s, iocb, iter)))
@@ -297,7 +305,7 @@ int memx_session_rw(struct memx_session *s, struct kiocb *iocb, struct iov_iter 
 	op->iocb = iocb;
 	op->err = 0;
 	op->len = (ssize_t)iov_iter_count(iter);
-	op->born = ktime_get_ns();
+	op->born = born;
 	op->slot = (u32)((u64)iocb->ki_pos >> PAGE_SHIFT);
 	op->pages = (u32)(iov_iter_count(iter) >> PAGE_SHIFT);
 	op->store = store;

@@ -3,7 +3,8 @@
  * trace.h - the module's tracepoints, in the trace system "memx".
  *
  * memx_submit and memx_complete come once per request of the swap core, not once per page: what came in,
- * and how and when it ended. memx_state comes with every change of the attachment.
+ * and how and when it ended. memx_state comes with every change of the attachment, where it changes:
+ * in an interrupt, a lane's thread, the worker, or whoever switches swap off or suspends the guest.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM memx

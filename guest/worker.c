@@ -12,7 +12,7 @@
 
 #include "reclaim.h"
 #include "session_int.h"
-#include "trace.h"
+#include "sizing.h"
 
 static void tell(struct memx_session *s, enum memx_session_event event)
 {
@@ -314,8 +314,6 @@ static long work_timeout(struct memx_session *s)
 
 static void round_of_work(struct memx_session *s)
 {
-	enum memx_attach_state before = READ_ONCE(s->engine.attach.state);
-
 	if (s->suspended)
 		return;
 	if (s->renew_due)
@@ -328,8 +326,6 @@ static void round_of_work(struct memx_session *s)
 		s->next_tick = jiffies + msecs_to_jiffies(MEMX_TRIM_MS);
 		tick(s);
 	}
-	if (READ_ONCE(s->engine.attach.state) != before)
-		trace_memx_state(s->engine.attach.state, s->engine.attach.epoch);
 }
 
 int memx_worker(void *arg)

@@ -9,10 +9,31 @@
 
 static const u8 kinds[] = { MEMX_LANE_STORE, MEMX_LANE_FETCH };
 
+/* What the states ask for, and what they tell. */
+struct around {
+	u64 drawn;
+	struct {
+		enum memx_attach_state state;
+		u64 epoch;
+	} told[16];
+	u32 n_told;
+};
+
 /* Numbers for the test: 1, 2, 3, ... */
 static u64 counting(void *ctx)
 {
-	return ++*(u64 *)ctx;
+	return ++((struct around *)ctx)->drawn;
+}
+
+static void entered(void *ctx, enum memx_attach_state state, u64 epoch)
+{
+	struct around *c = ctx;
+	u32 i = c->n_told++;
+
+	if (i < ARRAY_SIZE(c->told)) {
+		c->told[i].state = state;
+		c->told[i].epoch = epoch;
+	}
 }
 
 static struct memx_attacher *states(struct kunit *test)
@@ -23,9 +44,10 @@ static struct memx_attacher *states(struct kunit *test)
 static int attach_setup(struct kunit *test)
 {
 	struct memx_attacher *a = kit_alloc(test, sizeof(*a));
-	u64 *n = kit_alloc(test, sizeof(*n));
+	struct around *c = kit_alloc(test, sizeof(*c));
 
-	memx_attach_init(a, 2, kinds, counting, n);
+	memx_attach_init(a, 2, kinds, counting, c);
+	a->entered = entered;
 	test->priv = a;
 	return 0;
 }
@@ -538,6 +560,39 @@ static void reasons_in_words(struct kunit *test)
 	KUNIT_EXPECT_STREQ(test, memx_attach_state_name(99), "?");
 }
 
+/* Each change of the state is told once, with its epoch; what changes nothing is not. */
+static void changes_told(struct kunit *test)
+{
+	static const struct {
+		enum memx_attach_state state;
+		u64 epoch;
+	} due[] = {
+		{ MEMX_A_OFFERED, 0 }, { MEMX_A_ATTACHING, 1 }, { MEMX_A_ATTACHED, 1 }, { MEMX_A_DOWN, 1 },
+		{ MEMX_A_OFFERED, 1 }, { MEMX_A_ATTACHING, 2 }, { MEMX_A_REFUSED, 2 }, { MEMX_A_ATTACHING, 3 },
+		{ MEMX_A_ATTACHED, 3 }, { MEMX_A_DETACHING, 3 }, { MEMX_A_DOWN, 0 }, { MEMX_A_STOPPED, 0 },
+	};
+	struct memx_attacher *a = states(test);
+	struct memx_attached later = { .retry_ms = memx_put_le32(1000) };
+	struct around *c = a->ctx;
+	u32 i;
+
+	attach(test);
+	memx_attach_lost(a, SECOND);
+	memx_attach_lost(a, SECOND);
+	show(test, 5 * SECOND);
+	KUNIT_ASSERT_EQ(test, reply(test, MEMX_S_AGAIN, later, 5 * SECOND), MEMX_ACT_REFUSED);
+	KUNIT_ASSERT_EQ(test, memx_attach_tick(a, 10 * SECOND), (u32)MEMX_ACT_ATTACH);
+	KUNIT_ASSERT_EQ(test, reply(test, MEMX_S_OK, granted(4096), 10 * SECOND), MEMX_ACT_GO);
+	memx_attach_detach(a, 10 * SECOND);
+	memx_attach_detached(a, MEMX_S_OK, 10 * SECOND);
+	memx_attach_stop(a);
+	KUNIT_ASSERT_EQ(test, c->n_told, (u32)ARRAY_SIZE(due));
+	for (i = 0; i < ARRAY_SIZE(due); i++) {
+		KUNIT_EXPECT_EQ_MSG(test, c->told[i].state, due[i].state, "change %u", i);
+		KUNIT_EXPECT_EQ_MSG(test, c->told[i].epoch, due[i].epoch, "change %u", i);
+	}
+}
+
 static struct kunit_case attach_cases[] = {
 	KUNIT_CASE(attach_first),
 	KUNIT_CASE(hello_answer),
@@ -563,6 +618,7 @@ static struct kunit_case attach_cases[] = {
 	KUNIT_CASE(lineage_never_shown),
 	KUNIT_CASE(lineage_never_answered),
 	KUNIT_CASE(reasons_in_words),
+	KUNIT_CASE(changes_told),
 	{}
 };
 

@@ -208,21 +208,49 @@ def sysfs_as_written_down(t):
     assert r.status != 0, "trim_pages took nonsense"
 
 
+def histogram(t, name):
+    """Pages counted by one of the latency files of debugfs."""
+    rows = [line.split() for line in t.sh("guest0", f"cat /sys/kernel/debug/memx/{name}").splitlines()]
+    assert all(len(r) == 2 and int(r[1]) > 0 and int(r[0]) & (int(r[0]) - 1) == 0 for r in rows), rows
+    return sum(int(r[1]) for r in rows)
+
+
 def seen_by_tracers(t):
-    """Tracepoints and latency histograms tell of stores and fetches."""
+    """Tracepoints tell of stores, fetches and each change of the attachment, latency histograms of every page."""
     guest.load()
-    guest.serve()
-    guest.swapon()
     trace = "/sys/kernel/tracing"
-    t.sh("guest0", f"echo >/sys/kernel/debug/memx/store_latency; echo 1 >{trace}/events/memx/enable")
+    guest.swapoff()
+    guest.stop()
+    t.wait("the offer", lambda: guest.read("state") == "offered")
+    t.sh("guest0", f"echo >{trace}/trace; echo 1 >{trace}/events/memx/enable")
+    guest.serve()
+    guest.attached()
+    kinds = {"store_latency": ("stores", "same_stored"), "fetch_latency": ("fetches", "same_fetched")}
+    before = {c: guest.counter(c) for counters in kinds.values() for c in counters}
+    t.sh("guest0", "echo >/sys/kernel/debug/memx/store_latency")
+    guest.swapon()
     guest.page(touches=100, seed=3)
-    lines = t.sh("guest0", f"echo 0 >{trace}/events/memx/enable; grep memx_ {trace}/trace | tail -2000")
+    for name, counters in kinds.items():
+        t.wait(f"{name} to have each page", lambda name=name, counters=counters: histogram(t, name) ==
+               sum(guest.counter(c) - before[c] for c in counters) > 0)
+    lines = t.sh("guest0", f"grep -E 'memx_(submit|complete)' {trace}/trace | tail -2000")
     for what in (r"memx_submit: store slot=\d+ pages=\d+", r"memx_submit: fetch slot=", r"memx_complete: store .* err=0 ns=\d+",
                  r"memx_complete: fetch .* err=0 ns=\d+"):
         assert re.search(what, lines), f"{what} not in {lines[-1500:]}"
-    for name in ("store_latency", "fetch_latency"):
-        rows = [line.split() for line in t.sh("guest0", f"cat /sys/kernel/debug/memx/{name}").splitlines()]
-        assert rows and all(len(r) == 2 and int(r[1]) > 0 and int(r[0]) & (int(r[0]) - 1) == 0 for r in rows), rows
+    due = ["attaching", "attached", "detaching", "down"]
+    told = []
+
+    def states_told():
+        told[:] = re.findall(r"memx_state: (\w+) epoch=(\d+)", t.sh("guest0", f"grep memx_state {trace}/trace || true"))
+        while told and told[0][0] != due[0]:    # of the client before
+            told.pop(0)
+        return len(told) >= len(due)
+
+    guest.swapoff()
+    t.wait("the states to be traced", states_told)
+    t.sh("guest0", f"echo 0 >{trace}/events/memx/enable")
+    epochs = [int(epoch) for _, epoch in told[:4]]
+    assert [state for state, _ in told[:4]] == due and epochs[0] > 0 and epochs[1:] == [epochs[0], epochs[0], 0], told
 
 
 def lies_are_found(t):
