@@ -27,7 +27,6 @@
 
 enum {
 	MEMX_TICK_MS		= 500,	/* pages that met an error are tried again so often */
-	MEMX_TRIM_MS		= 250,	/* so often the trimmer looks */
 	MEMX_TRIM_ITEMS		= 256,	/* discards under way */
 	MEMX_AGAIN_MS		= 15000, /* a swapon waits so long for the session that follows a swapoff's */
 #ifdef MEMX_UNSAFE_RECLAIM

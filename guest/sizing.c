@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * sizing.c - how many lanes a guest gets, and how large their rings are. Pure.
+ * sizing.c - how many lanes a guest gets, how large their rings are, and how fast the trimmer may go. Pure.
  */
 #include "sizing.h"
 
@@ -70,4 +70,14 @@ int memx_lane_specs(struct memx_lane_spec *specs, unsigned int store, unsigned i
 		    memx_lane_pages(specs, store + fetch) <= ram_pages / MEMX_RING_SHARE)
 			return (int)(store + fetch);
 	}
+}
+
+u32 memx_trim_looks(u32 per_second, u32 slots)
+{
+	u32 looks = per_second / (1000 / MEMX_TRIM_MS);
+
+	/* Few are still some: only 0 is none. Nor is any slot worth two looks at once. */
+	if (per_second && !looks)
+		looks = 1;
+	return min(min(looks, slots), (u32)MEMX_TRIM_LOOKS);
 }

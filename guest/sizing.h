@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * sizing.h - how many lanes a guest gets, and how large their rings are.
+ * sizing.h - how many lanes a guest gets, how large their rings are, and how fast the trimmer may go.
  *
  * Each lane has a large ring, in the direction in which pages travel, and a small one, for requests on a
  * fetch lane and for replies on a store lane. Pure: numbers in, numbers out.
@@ -42,5 +42,13 @@ int memx_lane_specs(struct memx_lane_spec *specs, unsigned int store, unsigned i
 
 /* Pages that lanes of these specs take: rings and shared pages. */
 u32 memx_lane_pages(const struct memx_lane_spec *specs, unsigned int lanes);
+
+enum {
+	MEMX_TRIM_MS		= 250,		/* so often the trimmer looks for freed slots ... */
+	MEMX_TRIM_LOOKS		= 1 << 16,	/* ... and at most at so many, which takes a few milliseconds */
+};
+
+/* Slots that the trimmer looks at each time, of @slots that there are, if it is to look at @per_second. */
+u32 memx_trim_looks(u32 per_second, u32 slots);
 
 #endif /* MEMX_GUEST_SIZING_H */

@@ -15,6 +15,7 @@
 #include <linux/version.h>
 
 #include "session_int.h"
+#include "sizing.h"
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 18, 0) && !defined(MEMX_HAVE_SWAP_OPS)
 #define MEMX_SEES_FREED 1
@@ -42,6 +43,8 @@ static void trim_some(struct memx_session *s, u32 n)
 	u32 found = 0;
 
 	for (; n; n--) {
+		if (!(n % 1024))
+			cond_resched();
 		if (!item)
 			item = memx_pool_try_item(&s->discards);
 		if (!item)
@@ -56,8 +59,6 @@ static void trim_some(struct memx_session *s, u32 n)
 			continue;
 		}
 		atomic_dec(&s->pages);
-		if (!(n % 1024))
-			cond_resched();
 	}
 	if (item)
 		memx_pool_put_item(&s->discards, item);
@@ -67,7 +68,7 @@ static void trim_some(struct memx_session *s, u32 n)
 
 void memx_trim(struct memx_session *s)
 {
-	u32 n = READ_ONCE(s->trim_pages) / (MSEC_PER_SEC / MEMX_TRIM_MS);
+	u32 n = memx_trim_looks(READ_ONCE(s->trim_pages), s->engine.slots.count);
 
 	lockdep_assert_held(&s->work_mutex);
 	if (!n || !s->attached)

@@ -92,6 +92,20 @@ static void lanes_refused(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, memx_lane_specs(specs, ~0u, 2, 0, MIB(64)), -EINVAL);
 }
 
+/* As many as were asked for in a second; a few are not none; and however many: never for long at a time, no slot twice. */
+static void trimmer_bounded(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, memx_trim_looks(0, 100000), 0u);
+	KUNIT_EXPECT_EQ(test, memx_trim_looks(1, 100000), 1u);
+	KUNIT_EXPECT_EQ(test, memx_trim_looks(3, 100000), 1u);
+	KUNIT_EXPECT_EQ(test, memx_trim_looks(8, 100000), 2u);
+	KUNIT_EXPECT_EQ(test, memx_trim_looks(16384, 100000), 4096u);
+	KUNIT_EXPECT_EQ(test, memx_trim_looks(16384, 1000), 1000u);
+	KUNIT_EXPECT_EQ(test, memx_trim_looks(16384, 0), 0u);
+	KUNIT_EXPECT_EQ(test, memx_trim_looks(4 * MEMX_TRIM_LOOKS, ~0u), (u32)MEMX_TRIM_LOOKS);
+	KUNIT_EXPECT_EQ(test, memx_trim_looks(~0u, ~0u), (u32)MEMX_TRIM_LOOKS);
+}
+
 static struct kunit_case sizing_cases[] = {
 	KUNIT_CASE(lanes_by_cpus),
 	KUNIT_CASE(rings_small_guest),
@@ -100,6 +114,7 @@ static struct kunit_case sizing_cases[] = {
 	KUNIT_CASE(rings_minimum),
 	KUNIT_CASE(rings_as_told),
 	KUNIT_CASE(lanes_refused),
+	KUNIT_CASE(trimmer_bounded),
 	{}
 };
 
