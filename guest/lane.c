@@ -6,7 +6,10 @@
  */
 #include "lane.h"
 
-/* Frames that one submitter sends for others before it leaves the rest to the lane's thread. */
+/*
+ * Frames that one submitter sends, for himself and others, before he leaves the rest to the lane's thread: he does it with preemption
+ * off, or in an interrupt, and others may go on submitting for as long as he goes on. To look once more for them costs one, too.
+ */
 #define SEND_BUDGET	16
 
 struct memx_lane *memx_engine_store_lane(struct memx_engine *e, u32 extent)
@@ -342,20 +345,18 @@ static int written(struct memx_lane *l, struct memx_req *r, int len, bool *notif
 	return 1;
 }
 
-/* Sends for everybody until nothing may go. Returns false when the ring is broken. Sets *more if the budget ended it. */
-static bool send_all(struct memx_lane *l, struct list_head *done, bool *notify, bool *more)
+/* Sends for everybody until nothing may go, or *@budget frames are out. Returns false when the ring is broken. */
+static bool send_all(struct memx_lane *l, struct list_head *done, bool *notify, unsigned int *budget)
 {
 	struct memx_req *r;
 	unsigned long flags;
-	unsigned int budget = SEND_BUDGET;
 	int err;
 
-	*more = false;
 	err = memx_lane_tx_owed(l, notify);
 	if (err)
 		return err == -EAGAIN;
 	memx_lock(&l->lock, flags);
-	while (l->up && l->go && !l->failed) {
+	while (*budget && l->up && l->go && !l->failed) {
 		r = memx_reqs_next(&l->reqs);
 		if (!r)
 			break;
@@ -370,10 +371,7 @@ static bool send_all(struct memx_lane *l, struct list_head *done, bool *notify, 
 		err = written(l, r, err, notify);
 		if (err <= 0)
 			break;
-		if (!--budget) {
-			*more = true;
-			break;
-		}
+		--*budget;
 	}
 	memx_unlock(&l->lock, flags);
 	return err >= 0;
@@ -382,7 +380,8 @@ static bool send_all(struct memx_lane *l, struct list_head *done, bool *notify, 
 void memx_lane_send(struct memx_lane *l)
 {
 	struct memx_engine *e = l->engine;
-	bool notify = false, more = false, again, good;
+	bool notify = false, again, good;
+	unsigned int budget = SEND_BUDGET;
 	struct list_head done;
 	unsigned long flags;
 
@@ -399,10 +398,10 @@ void memx_lane_send(struct memx_lane *l)
 	do {
 		l->tx_again = false;
 		memx_unlock(&l->lock, flags);
-		good = send_all(l, &done, &notify, &more);
+		good = send_all(l, &done, &notify, &budget);
 		memx_lock(&l->lock, flags);
-		again = l->tx_again && good && !more;
-	} while (again);
+		again = l->tx_again && good;
+	} while (again && budget && --budget);
 	l->tx_owner = false;
 	l->tx_again = false;
 	if (notify && l->up) {
@@ -414,7 +413,7 @@ void memx_lane_send(struct memx_lane *l)
 
 	if (!good)
 		memx_lane_lost(l, "indices of the request ring that cannot be");
-	if (more)
+	if (!budget)
 		e->ops->wake_lane(e->ctx, l->index);
 	memx_engine_finish(e, &done);
 }

@@ -5,6 +5,41 @@
  */
 #include "engine-world.h"
 
+/*
+ * Others who submit at the worst moment: each time that the one who sends on @lane has nothing left to send, and has not looked yet
+ * whether he is to look again. What is shut in between the locks there is reached through the lock.
+ */
+static struct {
+	struct world *w;
+	struct memx_lane *lane;
+	u32 item, slot, left;
+} crowd;
+
+int __real_pthread_mutex_unlock(pthread_mutex_t *m);
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *m);
+
+static bool being_written(const struct memx_reqs *q)
+{
+	const struct memx_req *r;
+	u32 out = 0;
+
+	list_for_each_entry(r, &q->out, node)
+		out++;
+	return q->used_requests > out;
+}
+
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *m)
+{
+	struct memx_lane *l = crowd.lane;
+	int ret = __real_pthread_mutex_unlock(m);
+
+	if (!l || m != &l->lock || !crowd.left || !l->tx_owner || !list_empty(&l->reqs.pending) || being_written(&l->reqs))
+		return ret;
+	crowd.left--;
+	fetch(crowd.w, crowd.item++, crowd.slot++, 1);
+	return ret;
+}
+
 static void page_goes_and_comes_back(void **state)
 {
 	struct world *w = *state;
@@ -260,6 +295,29 @@ static void deadline_ends_what_waits(void **state)
 	holds(w, 1, 20, 1, 1);
 }
 
+/* Who submits one page does not send for others without end: the lane's thread takes over, and nobody is forgotten. */
+static void sender_is_not_kept_for_ever(void **state)
+{
+	struct world *w = *state;
+	u64 sent = w->counter[MEMX_C_fetch_requests];
+
+	store(w, 0, 100, 41, 1);
+	run(w);
+	crowd.w = w;
+	crowd.lane = &w->e.lane[1];
+	crowd.item = 1;
+	crowd.slot = 101;
+	crowd.left = 40;
+	crowd.lane->reqs.limit_requests = 64;
+	fetch(w, 0, 100, 1);
+	sent = w->counter[MEMX_C_fetch_requests] - sent;
+	assert_in_range(sent, 2, 16);
+	assert_true(crowd.left);
+	crowd.lane = NULL;
+	run(w);
+	holds(w, 0, 100, 41 - crowd.left, 1);
+}
+
 /* The donors of one extent are all away, so the relay holds its store back: the pages of another extent do not wait for it. */
 static void stuck_extent_holds_nobody_up(void **state)
 {
@@ -368,6 +426,7 @@ int main(void)
 		T(damaged_page_is_asked_for_again),
 		T(old_page_with_a_good_trailer_is_not_believed),
 		T(deadline_ends_what_waits),
+		T(sender_is_not_kept_for_ever),
 		T(stuck_extent_holds_nobody_up),
 		T(random_life),
 	};
