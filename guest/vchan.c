@@ -103,6 +103,7 @@ struct memx_link {
 	bool watched;
 	bool published;			/* something of ours is in XenStore */
 	bool open;			/* between offer and withdraw: events go to the session */
+	bool offered;			/* was open once: a client's departure goes to the session, too */
 	unsigned int count;
 	struct lane lanes[];
 };
@@ -238,7 +239,8 @@ static irqreturn_t lane_event(int irq, void *data)
 		flags = XEN_EOI_FLAG_SPURIOUS;
 	}
 
-	if (READ_ONCE(link->open) || live != 1)
+	/* Ports and references are given out again: before the first offer somebody may be there who read those of an earlier load. */
+	if (READ_ONCE(link->open) || (live != 1 && READ_ONCE(link->offered)))
 		link->callbacks->kick(link->ctx, lane->index);
 	if (live != 1)
 		wake_up(&link->departed);
@@ -493,6 +495,7 @@ int memx_link_offer(struct memx_link *link, u64 offer)
 
 	for (i = 0; i < link->count; i++)
 		lane_reset(&link->lanes[i]);
+	WRITE_ONCE(link->offered, true);
 	WRITE_ONCE(link->open, true);
 	link->published = true;
 	ret = memx_xs_publish(offer, where, link->count);
