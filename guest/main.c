@@ -4,7 +4,7 @@
  *
  * Everything that the module has comes into being here, in order, and goes in the exact reverse. The
  * order is that of visibility: first what nobody sees (the session, its rings and pools), then what an
- * admin sees (file system, device, files), and the offer to the relay last, so that whatever the first
+ * admin sees (device, file system, files), and the offer to the relay last, so that whatever the first
  * attach sets off finds all of it there. Loading waits for nobody.
  *
  * The module cannot be unloaded while its file system is mounted or its swap is on: both hold it.
@@ -87,6 +87,13 @@ static int __init make_device(void)
 	return ret;
 }
 
+static void drop_device(void)
+{
+	sysfs_remove_groups(&device->dev.kobj, memx_groups);
+	platform_device_unregister(device);
+	platform_driver_unregister(&memx_driver);
+}
+
 static int __init memx_check_domain(void)
 {
 	if (!xen_domain()) {
@@ -118,15 +125,16 @@ static int __init memx_init(void)
 		pr_err("not loaded: no memory, grants or event channels for the rings (%d)\n", ret);
 		return ret;
 	}
-	ret = memx_swapfs_register(session);
-	if (ret)
-		goto out_session;
 	ret = memx_hibernation_guard(session);
 	if (ret)
-		goto out_swapfs;
+		goto out_session;
 	ret = make_device();
 	if (ret)
 		goto out_guard;
+	/* The last that can fail: who mounts holds the module, but not one that fails to load. */
+	ret = memx_swapfs_register(session);
+	if (ret)
+		goto out_device;
 	memx_debugfs_create(session);
 
 	memx_unsafe_warn();
@@ -136,10 +144,10 @@ static int __init memx_init(void)
 		memx_session_memory(session) / 1024);
 	return 0;
 
+out_device:
+	drop_device();
 out_guard:
 	memx_hibernation_unguard();
-out_swapfs:
-	memx_swapfs_unregister();
 out_session:
 	memx_session_destroy(session);
 	pr_err("not loaded: error %d\n", ret);
@@ -152,11 +160,9 @@ static void __exit memx_exit(void)
 
 	memx_session_stop(session, DETACH_MS);
 	memx_debugfs_remove();
-	sysfs_remove_groups(&device->dev.kobj, memx_groups);
-	platform_device_unregister(device);
-	platform_driver_unregister(&memx_driver);
-	memx_hibernation_unguard();
 	memx_swapfs_unregister();
+	drop_device();
+	memx_hibernation_unguard();
 	leaked = memx_session_destroy(session);
 	if (leaked)
 		pr_warn("%u pages are leaked: Dom0 still maps them; is a relay hung there?\n", leaked);
