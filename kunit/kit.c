@@ -76,7 +76,7 @@ struct memx_item *kit_item(struct kunit *test, u8 op, u32 slot)
 	return item;
 }
 
-void kit_relay_recv(struct kunit *test, struct kit_rings *r, struct memx_head *head, void *body, u32 max)
+bool kit_relay_recv(struct kunit *test, struct kit_rings *r, struct memx_head *head, void *body, u32 max)
 {
 	struct memx_hdr hdr;
 
@@ -86,10 +86,10 @@ void kit_relay_recv(struct kunit *test, struct kit_rings *r, struct memx_head *h
 	KUNIT_ASSERT_GE(test, memx_vring_avail(&r->relay), (int)(sizeof(hdr) + head->len));
 	KUNIT_ASSERT_LE(test, head->len, max);
 	memx_vring_peek(&r->relay, sizeof(hdr), body, head->len);
-	memx_vring_consume(&r->relay, sizeof(hdr) + head->len);
+	return memx_vring_consume(&r->relay, sizeof(hdr) + head->len);
 }
 
-void kit_relay_send(struct kit_rings *r, const struct memx_head *head, const void *body)
+bool kit_relay_send(struct kit_rings *r, const struct memx_head *head, const void *body)
 {
 	struct memx_hdr hdr;
 
@@ -97,7 +97,7 @@ void kit_relay_send(struct kit_rings *r, const struct memx_head *head, const voi
 	memx_vring_put(&r->relay, 0, &hdr, sizeof(hdr));
 	if (head->len)
 		memx_vring_put(&r->relay, sizeof(hdr), body, head->len);
-	memx_vring_publish(&r->relay, sizeof(hdr) + head->len);
+	return memx_vring_publish(&r->relay, sizeof(hdr) + head->len);
 }
 
 MODULE_DESCRIPTION("KUnit suites of MemX");

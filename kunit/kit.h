@@ -33,9 +33,9 @@ struct memx_record kit_record(u32 extent, u64 generation, u8 replicas, u8 state)
 
 struct memx_item *kit_item(struct kunit *test, u8 op, u32 slot);
 
-/* The relay's end: takes the next whole frame out of the ring. Fails the test if there is none. */
-void kit_relay_recv(struct kunit *test, struct kit_rings *r, struct memx_head *head, void *body, u32 max);
-/* And puts one in. */
-void kit_relay_send(struct kit_rings *r, const struct memx_head *head, const void *body);
+/* The relay's end: takes the next whole frame out of the ring. Fails the test if there is none. True: the guest asked to be told. */
+bool kit_relay_recv(struct kunit *test, struct kit_rings *r, struct memx_head *head, void *body, u32 max);
+/* And puts one in. True: the guest asked to be told. */
+bool kit_relay_send(struct kit_rings *r, const struct memx_head *head, const void *body);
 
 #endif /* MEMX_KUNIT_KIT_H */

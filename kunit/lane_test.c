@@ -3,7 +3,8 @@
  * lane_test.c - the engine with a store lane and a fetch lane, against a relay that the test plays frame by frame.
  *
  * Here it runs as it does in the module: with the kernel's spin locks under lockdep and its memory under KASAN. What the
- * module's threads and interrupts do, the tests do by hand, so that every order of events can be had.
+ * module's threads and interrupts do, the tests do by hand, so that every order of events can be had. Nobody does anything
+ * that he was not woken for, on either side: an event or a wake-up that is forgotten is work that is never done.
  */
 #include "kit.h"
 #include "../guest/lane.h"
@@ -23,6 +24,10 @@ struct world {
 	u64 now, drawn, counted[MEMX_C_COUNT];
 	unsigned int violations, bad_pages;
 	bool live;
+	bool kicked[LANES];	/* the relay sent an event */
+	bool woken[LANES];	/* the lane's thread is due */
+	bool woken_session;	/* and the worker */
+	bool relay_awake[LANES]; /* it was sent an event, and has not found the ring empty since */
 	bool begun;		/* what the session's worker keeps between two rounds */
 	u32 next;
 	u8 *body;
@@ -50,6 +55,7 @@ static u64 world_random(void *ctx)
 
 static void world_notify(void *ctx, unsigned int lane)
 {
+	((struct world *)ctx)->relay_awake[lane] = true;
 }
 
 static bool world_live(void *ctx, unsigned int lane)
@@ -67,10 +73,12 @@ static void world_done(void *ctx, struct memx_item *item, int err)
 
 static void world_wake_lane(void *ctx, unsigned int lane)
 {
+	((struct world *)ctx)->woken[lane] = true;
 }
 
 static void world_wake_session(void *ctx)
 {
+	((struct world *)ctx)->woken_session = true;
 }
 
 static void world_count(void *ctx, enum memx_counter what, u64 n)
@@ -106,6 +114,8 @@ static void act(struct world *w, u32 actions)
 		w->live = true;
 		for (i = 0; i < LANES; i++) {
 			kit_rings_reset(w->rings[i], 0);
+			memx_vring_want(&w->rings[i]->relay, MEMX_VCHAN_WRITE);
+			w->relay_awake[i] = false;
 			memx_lane_up(&w->e.lane[i], &w->rings[i]->guest);
 		}
 	}
@@ -120,18 +130,51 @@ static void act(struct world *w, u32 actions)
 		memx_engine_go(&w->e);
 }
 
-/* Everything that can happen in the guest by itself happens. */
+/* A lane's interrupt, and then its thread, if they are due. */
+static bool run_lane(struct world *w, int i)
+{
+	struct memx_lane *l = &w->e.lane[i];
+
+	if (w->kicked[i]) {
+		w->kicked[i] = false;
+		if (memx_lane_receive(l, 4))
+			w->woken[i] = true;
+		if (!w->live)
+			memx_engine_departed(&w->e);
+		return true;
+	}
+	if (w->woken[i]) {
+		w->woken[i] = false;
+		while (memx_lane_work(l))
+			;
+		return true;
+	}
+	return false;
+}
+
+/* A round of the worker: because it was woken, or because the time has come. */
+static bool run_session(struct world *w)
+{
+	u64 at = w->e.attach.retry_at;
+
+	if (!w->woken_session && (!at || w->now < at))
+		return false;
+	w->woken_session = false;
+	act(w, memx_engine_take(&w->e));
+	return true;
+}
+
+/* Whoever is due in the guest does what there is to do, until nobody is. */
 static void run(struct world *w)
 {
-	u32 actions;
 	int i, round;
+	bool due = true;
 
-	for (round = 0; round < 8; round++) {
+	for (round = 0; due; round++) {
+		KUNIT_ASSERT_LT(w->test, round, 100);
+		due = run_session(w);
 		for (i = 0; i < LANES; i++)
-			memx_lane_work(&w->e.lane[i]);
-		actions = memx_engine_take(&w->e);
-		if (actions)
-			act(w, actions);
+			due |= run_lane(w, i);
 	}
 }
 
@@ -139,8 +182,15 @@ static void run(struct world *w)
 
 static void relay_recv(struct world *w, int lane, u16 op)
 {
-	kit_relay_recv(w->test, w->rings[lane], &w->head, w->body, MEMX_MAX_BODY);
+	struct kit_rings *r = w->rings[lane];
+
+	KUNIT_ASSERT_TRUE_MSG(w->test, w->relay_awake[lane], "nobody told the relay of operation %u", op);
+	w->kicked[lane] |= kit_relay_recv(w->test, r, &w->head, w->body, MEMX_MAX_BODY);
 	KUNIT_ASSERT_EQ(w->test, w->head.op, op);
+	if (memx_vring_avail(&r->relay))
+		return;
+	memx_vring_want(&r->relay, MEMX_VCHAN_WRITE);
+	w->relay_awake[lane] = memx_vring_avail(&r->relay);
 }
 
 static bool relay_idle(struct world *w, int lane)
@@ -151,7 +201,7 @@ static bool relay_idle(struct world *w, int lane)
 static void relay_send(struct world *w, int lane, struct memx_head head, const void *body)
 {
 	head.epoch = head.op == MEMX_OP_HELLO ? 0 : w->e.epoch;
-	kit_relay_send(w->rings[lane], &head, body);
+	w->kicked[lane] |= kit_relay_send(w->rings[lane], &head, body);
 }
 
 static void relay_answer(struct world *w, int lane, u32 status, const void *body, u32 len)
@@ -200,7 +250,9 @@ static void relay_attach(struct world *w, u32 records)
 static void relay_leaves(struct world *w)
 {
 	w->live = false;
-	memx_lane_receive(&w->e.lane[STORE], 1);
+	w->kicked[STORE] = true;
+	w->kicked[FETCH] = true;
+	run(w);
 	w->now += 10000000000ull;
 	run(w);
 	KUNIT_ASSERT_EQ(w->test, w->e.attach.state, MEMX_A_OFFERED);
@@ -525,6 +577,51 @@ static void trimming(struct kunit *test)
 	EXPECT_ENDED(store, -ENODATA);
 }
 
+/*
+ * A deadline ends a store while another is held for its slot: that one goes on, with the next version, and so does the fetch behind it.
+ * The answer to the first comes all the same, and is for nobody.
+ */
+static void deadline_frees_the_slot(struct kunit *test)
+{
+	struct world *w = test->priv;
+	struct outcome *first = submit(w, MEMX_OP_STORE, 60, kit_page(test, 1)), *second, *fetch;
+	struct memx_head late;
+	struct memx_io late_io;
+	u8 *reply = kit_alloc(test, 24 + 40 + 4096);
+
+	relay_recv(w, STORE, MEMX_OP_STORE);
+	late = w->head;
+	late_io = *(struct memx_io *)w->body;
+	w->now += 1000;
+	second = submit(w, MEMX_OP_STORE, 60, kit_page(test, 2));
+	fetch = submit(w, MEMX_OP_FETCH, 60, kit_page(test, 0));
+	memx_engine_tick(&w->e, w->now);
+	run(w);
+	EXPECT_ENDED(first, -ETIMEDOUT);
+	KUNIT_EXPECT_EQ(test, w->counted[MEMX_C_expired], 1ull);
+	KUNIT_EXPECT_EQ(test, second->ended + fetch->ended, 0u);
+	memx_engine_hurry(&w->e);	/* that there is no answer must not hold it up */
+	run(w);
+	relay_recv(w, STORE, MEMX_OP_STORE);
+	KUNIT_EXPECT_EQ(test, memx_le64(((struct memx_page *)(w->body + 24))->trailer.version), 2ull);
+	memcpy(reply, w->body, 24 + 40 + 4096);
+
+	relay_send(w, STORE, (struct memx_head){ .op = late.op, .reply = true, .len = sizeof(late_io), .tag = late.tag }, &late_io);
+	run(w);
+	KUNIT_EXPECT_EQ(test, first->ended, 1u);
+	KUNIT_EXPECT_EQ(test, second->ended + fetch->ended, 0u);
+	relay_stored(w, MEMX_S_OK);
+	EXPECT_ENDED(second, 0);
+	relay_recv(w, FETCH, MEMX_OP_FETCH);
+	KUNIT_EXPECT_EQ(test, memx_le64(((struct memx_want *)(w->body + 24))->version), 2ull);
+	relay_answer(w, FETCH, MEMX_S_OK, reply, 24 + 40 + 4096);
+	run(w);
+	EXPECT_ENDED(fetch, 0);
+	KUNIT_EXPECT_EQ(test, memcmp(fetch->item.page, second->item.page, 4096), 0);
+	KUNIT_EXPECT_EQ(test, w->violations, 0u);
+	KUNIT_EXPECT_TRUE(test, memx_engine_idle(&w->e));
+}
+
 /* A relay that asks more at once than was agreed is no relay. */
 static void relay_overdraws(struct kunit *test)
 {
@@ -554,6 +651,7 @@ static struct kunit_case lane_cases[] = {
 	KUNIT_CASE(passing_errors),
 	KUNIT_CASE(violation),
 	KUNIT_CASE(trimming),
+	KUNIT_CASE(deadline_frees_the_slot),
 	KUNIT_CASE(relay_overdraws),
 	{}
 };
