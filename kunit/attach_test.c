@@ -257,10 +257,11 @@ static void attach_resized_before_swapon(struct kunit *test)
 
 static void attach_nonsense_granted(struct kunit *test)
 {
-	struct memx_attached bad[8];
+	struct memx_attached bad[11];
 	u32 i;
 
 	memx_attach_start(states(test), 0);
+	states(test)->slots_max = 4096;
 	say_hello(test, 0);
 	say_hello(test, 1);
 	for (i = 0; i < ARRAY_SIZE(bad); i++)
@@ -273,9 +274,13 @@ static void attach_nonsense_granted(struct kunit *test)
 	bad[5].max_pages = MEMX_MAX_PAGES + 1;
 	bad[6].lane_requests = 0;
 	bad[7].lane_pages = 0;
+	bad[8].replicas = 0;
+	bad[9].slots = memx_put_le32(1);		/* the header's and none for a page */
+	bad[10].slots = memx_put_le32(4096 + 1);	/* more than fits into this guest, and than was asked for */
 	for (i = 0; i < ARRAY_SIZE(bad); i++)
-		KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_OK, bad[i], 0), -EPROTO);
+		KUNIT_EXPECT_EQ_MSG(test, reply(test, MEMX_S_OK, bad[i], 0), -EPROTO, "grant %u", i);
 	KUNIT_EXPECT_NE(test, states(test)->state, MEMX_A_ATTACHED);
+	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_OK, granted(4096), 0), MEMX_ACT_SIZE | MEMX_ACT_GO);
 }
 
 /* An answer to an attempt that is over, or to none. */
