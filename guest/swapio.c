@@ -23,6 +23,9 @@
 #ifdef CONFIG_HIGHMEM
 #error "pages are reached through the direct map; kernels with highmem are not supported"
 #endif
+#ifdef CONFIG_PREEMPT_RT
+#error "whoever sends does it with preemption off, inside which PREEMPT_RT's spin locks may not sleep; such kernels are not supported"
+#endif
 
 /* ---- the end of things ---- */
 
