@@ -5,7 +5,7 @@
  * Contract, read in mm/page_io.c of 6.1.192 and 6.12.117: swap_rw() gets up to 32 pages of contiguous slots, unlocked and
  * under writeback (out) or locked (in), as a bvec iterator that lives on the caller's stack over an array that lives until
  * the end. It returns -EIOCBQUEUED and calls ki_complete() once, from any context, with the full length or an error; or it
- * returns an error and does not call it. Writes come with PF_MEMALLOC, and both may sleep.
+ * returns an error and does not call it. Most writes come with PF_MEMALLOC (zswap's need not), and both may sleep.
  *
  * swap_activate() is called with the inode locked. If it fails, swap_deactivate() is not called; if it succeeds, it is, once:
  * at swapoff, or when swapon fails later.

@@ -5,8 +5,8 @@
  * Contract, read in mm/page_io.c and mm/swapfile.c of 7.3.4: submit_write() and submit_read() get a request of contiguous
  * slots in ctx->sio, which is ours until its ki_complete() was called; ctx itself is the caller's stack. swap_fs_prepare_rw()
  * must come first: it makes the kiocb, until then uninitialised memory, and an iterator over sio->bvecs. The end is always
- * sio->iocb.ki_complete(), once, from any context, with the full length or an error. Writes come with PF_MEMALLOC, both may
- * sleep.
+ * sio->iocb.ki_complete(), once, from any context, with the full length or an error. Most writes come with PF_MEMALLOC (zswap's
+ * need not), and both may sleep.
  *
  * SWAP_OPS_F_REQUIRE_NOFS stays unset: nothing on our way waits for a file system, so reclaim may come here with GFP_NOFS,
  * as it does to a disk.

@@ -39,7 +39,7 @@
 	X(store_errors,		"stores that failed for any other reason")				\
 	X(fetch_errors,		"fetches that failed for good")						\
 	X(corrupt,		"fetched pages whose bytes did not match their check")			\
-	X(retries,		"pages that were asked for or stored again after an error")		\
+	X(retries,		"pages that were asked for, stored or discarded again after an error")	\
 	X(resent,		"pages sent again after the channel was lost")				\
 	X(suspended,		"stores refused because the guest was being suspended or resumed")	\
 	X(expired,		"pages given up because the deadline passed")				\
@@ -51,7 +51,7 @@
 	X(violations,		"times that the relay broke the protocol")				\
 	X(leaked,		"pages that earlier loads left to a relay that still mapped them")	\
 	X(waits,		"times that a caller had to wait for a free operation")			\
-	X(trimmed,		"freed slots found by the trimmer")
+	X(trimmed,		"slots found by the trimmer: freed, or whose last store stayed here or failed")
 
 enum memx_counter {
 #define MEMX_X(name, text) MEMX_C_##name,

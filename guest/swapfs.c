@@ -2,8 +2,8 @@
 /*
  * swapfs.c - the pseudo file system "memx": one super block, one regular file "swap" that can be given to swapon(8).
  *
- * The file has no data. Its first page is a swap header, made when it is read, so that no mkswap is needed; everything else
- * reads as nothing, for there is nothing to see but through the swap core. Its size is one page until the first attach has
+ * The file has no data. Its first page is a swap header, made when it is read, so that no mkswap is needed; to read anything
+ * else is an error, for there is nothing to see but through the swap core. Its size is one page until the first attach has
  * said how large the swap is. i_blocks covers the size, because swapon(8) refuses files with holes.
  *
  * The session is registered before the file system is and outlives it: an open file or a mount pins the module.
