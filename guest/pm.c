@@ -41,7 +41,9 @@ static int memx_freeze(struct device *dev)
 	struct memx_session *s = dev_get_drvdata(dev);
 	int ret = memx_session_quiesce(s, FREEZE_MS);
 
-	if (ret)
+	if (ret == -EAGAIN)
+		dev_err(dev, "suspend refused: no relay has let this guest attach since its last resumes, and after one more the donors might not know it again; is the relay running?\n");
+	else if (ret)
 		dev_err(dev, "suspend refused: %u pages have waited for the relay for %u s; is it running?\n",
 			memx_session_inflight(s), FREEZE_MS / 1000);
 	return ret;

@@ -281,19 +281,23 @@ void memx_session_writes(struct memx_session *s, bool allowed)
 	mutex_unlock(&s->work_mutex);
 }
 
-/* Nothing is under way that changes what donors hold, and the guest may come back with another lineage. */
-static bool session_quiet(struct memx_session *s)
+/* May the guest come back with another lineage? */
+static bool session_may_return(struct memx_session *s)
 {
 	struct memx_engine *e = &s->engine;
 	unsigned long flags;
 	bool may;
 
-	if (atomic_read(&s->ops) || atomic_read(&s->pages))
-		return false;
 	memx_lock(&e->lock, flags);
 	may = memx_attach_may_suspend(&e->attach);
 	memx_unlock(&e->lock, flags);
 	return may;
+}
+
+/* Nothing is under way that changes what donors hold, and it may. */
+static bool session_quiet(struct memx_session *s)
+{
+	return !atomic_read(&s->ops) && !atomic_read(&s->pages) && session_may_return(s);
 }
 
 int memx_session_quiesce(struct memx_session *s, unsigned int timeout_ms)
@@ -323,7 +327,7 @@ int memx_session_quiesce(struct memx_session *s, unsigned int timeout_ms)
 	 */
 	queue_work(system_freezable_wq, &s->thawed);
 	memx_session_wake(s);
-	return -EBUSY;
+	return session_may_return(s) ? -EBUSY : -EAGAIN;
 }
 
 void memx_session_resume(struct memx_session *s)

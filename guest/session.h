@@ -64,9 +64,9 @@ void memx_swapfs_unregister(void);
 
 /*
  * .freeze: new writes fail at once (their pages stay dirty), and what is in flight is waited for, at most @timeout_ms, while
- * the session goes on: a relay that comes back meanwhile is attached and answers it. -EBUSY: something is still in flight, or
- * the donors may know lineages that one more would drive out (memx_attach_may_suspend()); everything is as before the call, but
- * that writes fail until the tasks are thawed.
+ * the session goes on: a relay that comes back meanwhile is attached and answers it. -EBUSY: something is still in flight;
+ * -EAGAIN: the donors may know lineages that one more would drive out (memx_attach_may_suspend()); everything is as before the
+ * call, but that writes fail until the tasks are thawed.
  * 0: no store and no discard is in flight or will be, and no lane uses its ring until the session is resumed. A fetch that
  * comes later waits for that.
  */
