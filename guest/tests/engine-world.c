@@ -25,8 +25,7 @@ static u64 op_random(void *ctx)
 
 static void op_notify(void *ctx, unsigned int lane)
 {
-	(void)ctx;
-	(void)lane;
+	((struct world *)ctx)->relay_awake[lane] = true;
 }
 
 static bool op_live(void *ctx, unsigned int lane)
@@ -46,13 +45,12 @@ static void op_done(void *ctx, struct memx_item *item, int err)
 
 static void op_wake_lane(void *ctx, unsigned int lane)
 {
-	(void)ctx;
-	(void)lane;
+	((struct world *)ctx)->woken |= 1U << lane;
 }
 
 static void op_wake(void *ctx)
 {
-	(void)ctx;
+	((struct world *)ctx)->woken_session = true;
 }
 
 static void op_count(void *ctx, enum memx_counter what, u64 n)
@@ -84,14 +82,26 @@ static const struct memx_engine_ops ops = {
 	.bad_page = op_bad_page,
 };
 
-/* ---- the worker, as the module's ---- */
+/* ---- the worker and the lanes' interrupts and threads, as the module's ---- */
+
+/* Was it woken, or has its time come? While control frames wait for room it looks by itself. */
+static bool worker_due(struct world *w)
+{
+	u64 at = w->e.attach.retry_at;
+
+	return w->woken_session || w->e.actions || w->sending || w->detach || (at && w->now >= at);
+}
 
 static void worker(struct world *w)
 {
 	struct memx_engine *e = &w->e;
-	u32 a = memx_engine_take(e);
 	u8 i;
+	u32 a;
 
+	if (!worker_due(w))
+		return;
+	w->woken_session = false;
+	a = memx_engine_take(e);
 	w->actions |= a;
 	if (a & MEMX_ACT_WITHDRAW) {
 		w->sending = false;
@@ -114,6 +124,8 @@ static void worker(struct world *w)
 					w->right_size[i]);
 			w->live[i] = true;
 			w->hello_sent[i] = false;
+			memx_vring_want(&w->relay[i], MEMX_VCHAN_WRITE);
+			w->relay_awake[i] = false;
 			memx_lane_up(&e->lane[i], &w->guest[i]);
 		}
 		w->attached = false;
@@ -135,6 +147,29 @@ static void worker(struct world *w)
 		w->detach = false;
 }
 
+static void interrupt(struct world *w, u8 i)
+{
+	w->kicked[i] = false;
+	if (memx_lane_receive(&w->e.lane[i], 4))
+		op_wake_lane(w, i);
+	if (!w->live[i])
+		memx_engine_departed(&w->e);
+}
+
+static bool lane_runs(struct world *w, u8 i)
+{
+	bool due = w->kicked[i] || w->woken & 1U << i;
+
+	if (w->kicked[i])
+		interrupt(w, i);
+	while (w->woken & 1U << i) {
+		w->woken &= ~(1U << i);
+		while (memx_lane_work(&w->e.lane[i]))
+			;
+	}
+	return due;
+}
+
 /* ---- the relay ---- */
 
 void relay_send(struct world *w, u8 lane, const struct memx_head *head, const void *body)
@@ -147,7 +182,7 @@ void relay_send(struct world *w, u8 lane, const struct memx_head *head, const vo
 	memx_vring_put(&w->relay[lane], 0, &hdr, sizeof(hdr));
 	if (head->len)
 		memx_vring_put(&w->relay[lane], sizeof(hdr), body, head->len);
-	memx_vring_publish(&w->relay[lane], (u32)sizeof(hdr) + head->len);
+	w->kicked[lane] |= memx_vring_publish(&w->relay[lane], (u32)sizeof(hdr) + head->len);
 }
 
 void relay_hello(struct world *w, u8 lane)
@@ -359,12 +394,19 @@ static bool relay_lane(struct world *w, u8 lane)
 		relay_hello(w, lane);
 		return true;
 	}
+	if (!w->relay_awake[lane])
+		return false;
 	ret = memx_frame_next(&w->relay[lane], MEMX_MAX_BODY, &head);
+	if (!ret) {
+		memx_vring_want(&w->relay[lane], MEMX_VCHAN_WRITE);
+		ret = memx_frame_next(&w->relay[lane], MEMX_MAX_BODY, &head);
+		w->relay_awake[lane] = ret;
+	}
 	assert_true(ret >= 0);
 	if (!ret)
 		return false;
 	memx_vring_peek(&w->relay[lane], 0, w->buf, (u32)sizeof(struct memx_hdr) + head.len);
-	memx_vring_consume(&w->relay[lane], (u32)sizeof(struct memx_hdr) + head.len);
+	w->kicked[lane] |= memx_vring_consume(&w->relay[lane], (u32)sizeof(struct memx_hdr) + head.len);
 	relay_frame(w, lane, &head);
 	return true;
 }
@@ -382,8 +424,7 @@ void run(struct world *w)
 		worker(w);
 		for (i = 0; i < LANES; i++) {
 			moved |= relay_lane(w, i);
-			while (memx_lane_work(&w->e.lane[i]))
-				;
+			moved |= lane_runs(w, i);
 		}
 		idle = moved ? 0 : idle + 1;
 	}
@@ -403,7 +444,7 @@ void crash(struct world *w)
 
 	for (i = 0; i < LANES; i++) {
 		w->live[i] = false;
-		memx_lane_work(&w->e.lane[i]);
+		interrupt(w, i);
 	}
 }
 

@@ -3,7 +3,8 @@
  * engine-world.h - the guest's engine and a relay that is played, in one process and one thread, for the tests of the engine.
  *
  * The relay end of every lane is the same ring arithmetic; behind it is a table of pages by slot with versions, which may
- * lose, damage and refuse what it is asked. Virtual time: the clock moves when a test says so.
+ * lose, damage and refuse what it is asked. Virtual time: the clock moves when a test says so. Nobody does anything that he was
+ * not woken for, on either side: an event or a wake-up that is forgotten is work that is never done.
  */
 #ifndef MEMX_ENGINE_WORLD_H
 #define MEMX_ENGINE_WORLD_H
@@ -40,9 +41,13 @@ struct world {
 	u8 kind[LANES];
 	u64 now, rnd;
 	bool live[LANES];
+	bool kicked[LANES];	/* the relay sent an event */
+	bool relay_awake[LANES]; /* it was sent one, and has not found the ring empty since */
+	bool woken_session;	/* the worker was woken */
 	u64 counter[MEMX_C_COUNT];
 	int violations, bad_pages;
 	u32 actions;
+	u32 woken;		/* lanes whose threads were woken, a bit each */
 	bool begun, sending, detach;
 	u32 next;
 	/* relay */
