@@ -41,8 +41,8 @@ class Throughput:
         self.judged = judged
         self.seed, self.rate, self.depth, self.seconds, self.repair_rate = seed, rate, depth, seconds, repair_rate
         self.client = client
-        # One donor of three holds two thirds of the area; a sixth of the slots is empty or needs no page.
-        self.area = mib * 3 // 2 * 5 // 4
+        # One donor of three holds two thirds of the area; up to a quarter of the slots is empty or needs no page.
+        self.area = mib * 3 // 2 * 4 // 3
         self.mib = mib
         self.rows = []
 
