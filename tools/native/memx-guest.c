@@ -16,6 +16,9 @@
 #include "churn.h"
 #include "native.h"
 #include "pattern.h"
+#ifdef WATCHED
+#include "watched.h"
+#endif
 
 #define MS 1000000ULL
 
@@ -212,6 +215,23 @@ static void cmd_check(struct program *p, const u64 *arg __attribute__((unused)))
 		answer("ok");
 }
 
+#ifdef WATCHED
+static void cmd_watch(struct program *p, const u64 *arg __attribute__((unused)))
+{
+	int err = watched_start(p->guest);
+
+	if (err)
+		answer("error %s", strerror(-err));
+	else
+		answer("ok");
+}
+
+static void cmd_reads(struct program *p __attribute__((unused)), const u64 *arg __attribute__((unused)))
+{
+	answer("ok reads=%llu", (unsigned long long)watched_reads());
+}
+#endif
+
 static void cmd_counters(struct program *p, const u64 *arg __attribute__((unused)))
 {
 	printf("ok");
@@ -273,6 +293,10 @@ static const struct {
 	{ "stat", "[1]: of the churn; 1 forgets the longest stall", cmd_stat },
 	{ "stop", "the churn, when all has ended", cmd_stop },
 	{ "check", "every slot of the stopped churn", cmd_check },
+#ifdef WATCHED
+	{ "watch", "what is read in the rings changes from now on as soon as it was read", cmd_watch },
+	{ "reads", "that were caught so", cmd_reads },
+#endif
 	{ "counters", "of the engine", cmd_counters },
 	{ "records", "EXTENT:GENERATION:DONOR/STATE...", cmd_records },
 	{ "detach", "MS: frees the session", cmd_detach },

@@ -49,3 +49,19 @@ native-reclaim_COST := 25
 native-hostile_CMD := tools/native/tests/hostile.py
 native-hostile_PROGS := memx-server memx-dom0-relay memx-guest memx-hostile
 native-hostile_TIMEOUT := 600
+
+# Plainly built, for the instructions that read a ring are to be those of the engine and no sanitizer's; and what the compiler
+# makes of a copy may load some bytes twice, so it is told to call the one in watched.c.
+PROGRAMS += memx-guest-watched
+memx-guest-watched_SRCS := tools/native/memx-guest.c tools/native/watched.c $(memx-native_SRCS)
+memx-guest-watched_LIBS := memx-user
+memx-guest-watched_PKGS := jansson libxxhash inih
+memx-guest-watched_CPPFLAGS := -DWATCHED -fno-builtin-memcpy -U_FORTIFY_SOURCE
+memx-guest-watched_NOINSTALL := y
+
+TESTS_SCRIPT += native-second-writer
+native-second-writer_CMD := tools/native/tests/second_writer.py
+native-second-writer_PROGS := memx-server memx-dom0-relay memx-guest-watched
+native-second-writer_VARIANTS := opt
+native-second-writer_TIMEOUT := 300
+native-second-writer_COST := 5

@@ -178,10 +178,10 @@ class Relay(Daemon):
 class Guest:
     """memx-guest, told what to do line by line."""
 
-    def __init__(self, relay, name, *options):
+    def __init__(self, relay, name, *options, program="memx-guest"):
         self.name = name
         self.errors = open(os.path.join(relay.folder, f"guest-{name}.log"), "ab")
-        self.process = subprocess.Popen([os.path.join(BIN, "memx-guest"), "--socket", relay.shm, "--name", name, "--verbose",
+        self.process = subprocess.Popen([os.path.join(BIN, program), "--socket", relay.shm, "--name", name, "--verbose",
                                          *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
                                         text=True, preexec_fn=_child)
 
