@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Tests of the relay's core, over the real core of the donor.
 
-core-world_SRCS := dom0-relay/tests/world.c dom0-relay/tests/world-guest.c
+core-world_SRCS := $(addprefix dom0-relay/tests/,world.c world-old.c world-guest.c world-io.c)
 
 TESTS_C += relay-core-basic relay-core-guest relay-core-conf relay-core-donor relay-core-heal relay-core-judge relay-core-lies relay-core-slow relay-core-budget relay-core-place relay-core-roster relay-core-reclaim relay-core-balance relay-core-sim
 relay-core-basic_SRCS := dom0-relay/tests/core-basic.c $(core-world_SRCS)
@@ -43,7 +43,7 @@ relay-core-roster_PKGS := libxxhash
 relay-core-balance_SRCS := dom0-relay/tests/core-balance.c $(core-world_SRCS)
 relay-core-balance_LIBS := memx-relay-core memx-server-core
 relay-core-balance_PKGS := libxxhash
-relay-core-sim_SRCS := dom0-relay/tests/core-sim.c $(core-world_SRCS)
+relay-core-sim_SRCS := $(addprefix dom0-relay/tests/,core-sim.c sim-strike.c sim-judge.c) $(core-world_SRCS)
 relay-core-sim_LIBS := memx-relay-core memx-server-core
 relay-core-sim_PKGS := libxxhash
 relay-core-sim_VARIANTS := opt asan

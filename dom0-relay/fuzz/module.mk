@@ -10,7 +10,7 @@ fuzz-conf_CORPUS := dom0-relay/fuzz/corpus-conf
 fuzz-conf_RUNS := 10000
 fuzz-conf_MAX_LEN := 2000
 
-fuzz-world_SRCS := $(addprefix dom0-relay/,fuzz/invariants.c tests/world.c tests/world-guest.c)
+fuzz-world_SRCS := $(addprefix dom0-relay/,fuzz/invariants.c tests/world.c tests/world-old.c tests/world-guest.c tests/world-io.c)
 
 FUZZERS += fuzz-relay-donor
 fuzz-relay-donor_SRCS := dom0-relay/fuzz/fuzz-relay-donor.c $(fuzz-world_SRCS)

@@ -2,32 +2,11 @@
 /*
  * world-guest.c - a guest that keeps the protocol and remembers what it was promised.
  *
- * What must hold, and is checked here on every answer: a fetch that is answered OK brings the bytes of the last acknowledged
- * store; a fetch of such a slot does not fail (unless the test says that copies were lost); a record names only what could be
- * true, and its generation rises.
+ * What must hold, and is checked here and in world-io.c on every answer: a fetch that is answered OK brings the bytes of the last
+ * acknowledged store; a fetch of such a slot does not fail (unless the test says that copies were lost); a record names only what
+ * could be true, and its generation rises.
  */
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "world-guest.h"
-
-#define must(cond, ...) do {								\
-	if (!(cond)) {									\
-		fprintf(stderr, "seed %llu: ", (unsigned long long)g->w->seed);		\
-		fprintf(stderr, __VA_ARGS__);						\
-		fputc('\n', stderr);							\
-		abort();								\
-	}										\
-} while (0)
-
-void wguest_page(const struct wguest *g, u32 slot, u64 version, void *to)
-{
-	u64 *word = to, x = g->seed ^ ((u64)slot << 32) ^ version;
-	u32 i;
-
-	for (i = 0; i < MEMX_PAGE_SIZE / 8; i++)
-		word[i] = (x += 0x9e3779b97f4a7c15ULL) ^ i;
-}
 
 struct wguest *wguest_new(struct world *w, u32 slots, u32 replicas)
 {
@@ -38,8 +17,8 @@ struct wguest *wguest_new(struct world *w, u32 slots, u32 replicas)
 	memset(g, 0, sizeof(*g));
 	g->w = w;
 	snprintf(g->conf.name, sizeof(g->conf.name), "g%u", w->guests);
-	memset(g->conf.vm, 0x60 + (int)w->guests, sizeof(g->conf.vm));
-	g->conf.domid = ++w->guests;
+	memset(g->conf.vm, 0x60 + (int)w->guests++, sizeof(g->conf.vm));
+	g->conf.domid = ++w->domids;
 	g->conf.quota_pages = slots;
 	g->conf.replicas = (u8)replicas;
 	memset(g->session, 0x5e + (int)w->guests, sizeof(g->session));
@@ -62,15 +41,35 @@ void wguest_free(struct wguest *g)
 	free(g->record);
 }
 
+void wguest_new_session(struct wguest *g)
+{
+	u32 i;
+
+	wguest_requests_forget(g);
+	memset(g->slot, 0, (g->want_slots + 1) * sizeof(*g->slot));
+	memset(g->record, 0, (g->want_slots / 64 + 2) * sizeof(*g->record));
+	for (i = 0; i < sizeof(g->session); i++)
+		g->session[i] = (u8)world_random(g->w);
+	g->seed = memx_session_seed(g->session);
+	memset(g->lineage, 0, sizeof(g->lineage));
+	g->lineage[0] = world_random(g->w);
+	g->epoch = 0;
+	g->granted_epoch = 0;
+	g->slots = 0;
+	g->order = 0;
+	g->frozen = false;
+}
+
 /* ---- the link ------------------------------------------------------------------------------------------------------------- */
 
 void wguest_lost(struct wguest *g)
 {
-	u32 i, l;
+	u32 l;
 
 	g->alive = false;
 	g->attached = false;
 	g->attaching = false;
+	g->detaching = false;
 	g->link = NULL;
 	for (l = 0; l < W_LANES; l++) {
 		queue_clear(&g->to_relay[l]);
@@ -81,26 +80,7 @@ void wguest_lost(struct wguest *g)
 	if (g->held_record)
 		frame_free(g->held_record);
 	g->held_record = NULL;
-	/* What was unanswered: a store may have happened or not. The module would send it again; here its slot is unknown. */
-	for (i = 0; i < W_REQS; i++) {
-		struct wreq *r = &g->req[i];
-		u32 k;
-
-		if (r->used && !r->done) {
-			for (k = 0; k < r->count; k++) {
-				struct wslot *s = &g->slot[r->slot + k];
-
-				if (r->op == MEMX_OP_FETCH) {
-					s->fetching--;
-				} else {
-					s->busy = false;
-					s->state = SLOT_UNKNOWN;
-				}
-			}
-		}
-		r->used = false;
-	}
-	g->busy = 0;
+	wguest_requests_lost(g);
 }
 
 void wguest_hang_up(struct wguest *g)
@@ -137,28 +117,33 @@ void wguest_deliver_one(struct wguest *g, u32 lane)
 	wguest_deliver_out(g, lane);
 }
 
-void wguest_deliver_out(struct wguest *g, u32 lane)
+void wguest_frame_to(struct core_link *link, u32 lane, struct frame *f, u64 now)
 {
-	struct frame *f = list_first(&g->to_relay[lane], struct frame, in_queue);
 	struct memx_head head;
 	struct rbuf *body = NULL;
 
-	list_del(&f->in_queue);
 	if (memx_head_get(&head, &f->hdr, MEMX_MAX_BODY)) {
-		core_link_broken(g->link, lane, "bad header", g->w->now);
-	} else if (!core_link_head(g->link, lane, &head, &body, g->w->now)) {
+		core_link_broken(link, lane, "bad header", now);
+	} else if (!core_link_head(link, lane, &head, &body, now)) {
 		/* As from a ring: in two pieces, cut anywhere. */
 		if (body && f->len) {
 			u32 first = (u32)(head.tag * 4099 % (f->len + 1));
 			u8 *piece = malloc(f->len);
 
 			memcpy(piece, f->body + first, f->len - first);
-			core_link_body(g->link, &head, body, f->body, first, piece);
+			core_link_body(link, &head, body, f->body, first, piece);
 			free(piece);
 		}
-		core_link_frame(g->link, lane, &head, body, g->w->now);
+		core_link_frame(link, lane, &head, body, now);
 	}
 	frame_free(f);
+}
+
+void wguest_deliver_out(struct wguest *g, u32 lane)
+{
+	struct frame *f = list_entry(list_pop(&g->to_relay[lane]), struct frame, in_queue);
+
+	wguest_frame_to(g->link, lane, f, g->w->now);
 }
 
 /* ---- what the relay asks -------------------------------------------------------------------------------------------------- */
@@ -225,113 +210,14 @@ static void attached(struct wguest *g, const struct memx_head *head, const struc
 	g->attached = true;
 	g->frozen = true;
 	g->granted_epoch = g->epoch;
-}
-
-static void settle_write(struct wguest *g, struct wreq *r, u32 i, u32 status)
-{
-	struct wslot *s = &g->slot[r->slot + i];
-
-	s->busy = false;
-	r->page_status[i] = status;
-	if (status != MEMX_S_OK) {
-		s->state = SLOT_UNKNOWN;
-		g->errors++;
-		if (!g->w->quiet)
-			fprintf(stderr, "# %8.3f %s: op %u of slot %u version %llu failed with %u\n", (double)g->w->now / 1e9,
-				g->conf.name, r->op, r->slot + i, (unsigned long long)r->version[i], status);
-	} else if (r->op == MEMX_OP_STORE) {
-		s->state = SLOT_STORED;
-		s->good = r->version[i];
-		g->stores_ok++;
-	} else {
-		s->state = SLOT_DISCARDED;
-	}
-}
-
-/*
- * Does any donor of the slot's record still have this page as it was? Where the memory of one is bad, the other copy may be
- * dropped and make room for a third before anybody has read the first: two failures, and an error is the right answer.
- */
-static bool somebody_has(struct wguest *g, u32 slot, u64 version)
-{
-	const struct memx_record *rec = &g->record[slot >> g->order];
-	u8 page[MEMX_PAGE_SIZE];
-	u32 i, k;
-
-	wguest_page(g, slot, version, page);
-	for (i = 0; i < g->w->donors; i++)
-		for (k = 0; k < rec->replicas; k++)
-			if (!memcmp(rec->replica[k].donor, g->w->donor[i].id, 16) && wdonor_find(&g->w->donor[i], page))
-				return true;
-	return false;
-}
-
-static void settle_fetch(struct wguest *g, struct wreq *r, u32 i, u32 status, const struct memx_page *page, const u8 *bytes)
-{
-	struct wslot *s = &g->slot[r->slot + i];
-	u8 want[MEMX_PAGE_SIZE];
-
-	s->fetching--;
-	r->page_status[i] = status;
-	if (status == MEMX_S_CORRUPT && g->w->rotten && !somebody_has(g, r->slot + i, r->version[i])) {
-		g->rotted++;
-		return;
-	}
-	if (status != MEMX_S_OK) {
-		must(g->may_lose, "slot %u version %llu: fetch failed with %u", r->slot + i, (unsigned long long)r->version[i],
-		     status);
-		g->errors++;
-		return;
-	}
-	must(page && bytes, "slot %u: fetched without a page", r->slot + i);
-	must(memx_le64(page->trailer.version) == r->version[i], "slot %u: version %llu instead of %llu", r->slot + i,
-	     (unsigned long long)memx_le64(page->trailer.version), (unsigned long long)r->version[i]);
-	wguest_page(g, r->slot + i, r->version[i], want);
-	must(!memcmp(want, bytes, sizeof(want)), "slot %u: wrong bytes", r->slot + i);
-	g->fetches_ok++;
-}
-
-static void settle(struct wguest *g, struct wreq *r, const struct memx_head *head, const struct frame *f)
-{
-	u32 i, pages_at = MEMX_IO_LEN + r->count * (u32)sizeof(struct memx_page);
-	struct memx_page page;
-	struct memx_want want;
-	struct memx_io io;
-
-	must(head->len >= sizeof(io), "reply without body");
-	memcpy(&io, f->body, sizeof(io));
-	must(!memx_check_io_reply(head, &io, r->slot >> g->order, r->count), "malformed reply to op %u", r->op);
-	for (i = 0; i < r->count; i++) {
-		u32 status = head->status;
-
-		if (r->op == MEMX_OP_FETCH && (status == MEMX_S_OK || status == MEMX_S_PARTIAL)) {
-			memcpy(&page, f->body + MEMX_IO_LEN + i * sizeof(page), sizeof(page));
-			must(memx_le32(page.slot) == r->slot + i, "wrong slot in reply");
-			status = memx_le32(page.status);
-			settle_fetch(g, r, i, status, &page, f->body + pages_at);
-			pages_at += status == MEMX_S_OK ? MEMX_PAGE_SIZE : 0;
-		} else if (r->op == MEMX_OP_FETCH) {
-			settle_fetch(g, r, i, status, NULL, NULL);
-		} else {
-			if (status == MEMX_S_PARTIAL) {
-				memcpy(&want, f->body + MEMX_IO_LEN + i * sizeof(want), sizeof(want));
-				must(memx_le32(want.slot) == r->slot + i, "wrong slot in reply");
-				status = memx_le32(want.status);
-			}
-			settle_write(g, r, i, status);
-		}
-	}
-	r->status = head->status;
-	r->done = true;
-	g->promised[r->lane] -= r->room;
-	g->busy--;
+	g->granted_domid = g->conf.domid;
+	wguest_requests_again(g);
 }
 
 void wguest_deliver_in(struct wguest *g, u32 lane)
 {
 	struct frame *f = list_first(&g->to_guest[lane], struct frame, in_queue);
 	struct memx_head head;
-	u32 i;
 
 	must(!memx_head_get(&head, &f->hdr, MEMX_MAX_BODY), "bad header from the relay");
 	list_del(&f->in_queue);
@@ -355,14 +241,10 @@ void wguest_deliver_in(struct wguest *g, u32 lane)
 	} else if (head.op == MEMX_OP_DETACH) {
 		g->attached = false;
 		g->frozen = false;
-	} else {
-		for (i = 0; i < W_REQS; i++)
-			if (g->req[i].used && !g->req[i].done && g->req[i].tag == head.tag && g->req[i].lane == lane)
-				break;
-		if (i < W_REQS)
-			settle(g, &g->req[i], &head, f);
-		else
-			must(head.op == MEMX_OP_PING || head.tag >= 1000000, "answer to nothing: op %u", head.op);
+		g->detaching = false;
+		g->detach_status = head.status;
+	} else if (!wguest_answer(g, lane, &head, f)) {
+		must(head.op == MEMX_OP_PING || head.tag >= 1000000, "answer to nothing: op %u", head.op);
 	}
 	frame_free(f);
 }
@@ -431,130 +313,7 @@ void wguest_detach(struct wguest *g)
 {
 	struct memx_head head = { .op = MEMX_OP_DETACH, .tag = ++g->next_tag, .epoch = g->epoch };
 
+	g->detaching = true;
 	wguest_raw(g, 0, &head, NULL);
 }
 
-/* ---- requests ------------------------------------------------------------------------------------------------------------------ */
-
-static struct wreq *req_new(struct wguest *g, u16 op, u32 slot, u32 count)
-{
-	u32 lane = op == MEMX_OP_FETCH, room = memx_reply_max(op, count), i;
-	struct wreq *r = NULL;
-
-	if (!g->attached || !g->alive || slot + count > g->slots || slot >> g->order != (slot + count - 1) >> g->order ||
-	    g->promised[lane] + room > W_RING - MEMX_RESERVE_REPLY)
-		return NULL;
-	for (i = 0; i < W_REQS && !r; i++)
-		if (!g->req[i].used || g->req[i].done)
-			r = &g->req[i];
-	if (!r)
-		return NULL;
-	memset(r, 0, sizeof(*r));
-	r->used = true;
-	r->op = op;
-	r->lane = lane;
-	r->slot = slot;
-	r->count = count;
-	r->room = room;
-	r->status = ~0U;
-	r->tag = ++g->next_tag;
-	g->promised[lane] += room;
-	g->busy++;
-	return r;
-}
-
-static bool writable(const struct wguest *g, u32 slot, u32 count)
-{
-	u32 i;
-
-	for (i = slot; i < slot + count; i++)
-		if (i >= g->slots || g->slot[i].busy || g->slot[i].fetching)
-			return false;
-	return true;
-}
-
-static void send_io(struct wguest *g, const struct wreq *r, u8 *body, u32 len)
-{
-	struct memx_head head = { .op = r->op, .tag = r->tag, .len = len, .epoch = g->epoch };
-	struct memx_io *io = (struct memx_io *)body;
-
-	io->extent = memx_put_le32(r->slot >> g->order);
-	io->count = memx_put_le16((u16)r->count);
-	wguest_raw(g, r->lane, &head, body);
-	free(body);
-}
-
-struct wreq *wguest_store(struct wguest *g, u32 slot, u32 count)
-{
-	u32 i, len = memx_store_len(count);
-	struct memx_page *page;
-	struct wreq *r;
-	u8 *body, *bytes;
-
-	r = writable(g, slot, count) ? req_new(g, MEMX_OP_STORE, slot, count) : NULL;
-	if (!r)
-		return NULL;
-	body = core_zalloc(len);
-	page = (struct memx_page *)(body + MEMX_IO_LEN);
-	bytes = (u8 *)&page[count];
-	for (i = 0; i < count; i++, bytes += MEMX_PAGE_SIZE) {
-		r->version[i] = ++g->slot[slot + i].version;
-		g->slot[slot + i].busy = true;
-		wguest_page(g, slot + i, r->version[i], bytes);
-		page[i].slot = memx_put_le32(slot + i);
-		page[i].trailer.version = memx_put_le64(r->version[i]);
-		page[i].trailer.check = memx_put_le64(memx_check(g->seed, slot + i, r->version[i], bytes));
-	}
-	send_io(g, r, body, len);
-	return r;
-}
-
-static struct wreq *send_wants(struct wguest *g, u16 op, u32 slot, u32 count)
-{
-	struct wreq *r = req_new(g, op, slot, count);
-	struct memx_want *want;
-	u8 *body;
-	u32 i;
-
-	if (!r)
-		return NULL;
-	body = core_zalloc(memx_want_len(count));
-	want = (struct memx_want *)(body + MEMX_IO_LEN);
-	for (i = 0; i < count; i++) {
-		struct wslot *s = &g->slot[slot + i];
-
-		if (op == MEMX_OP_FETCH) {
-			s->fetching++;
-			r->version[i] = s->good;
-		} else {
-			s->busy = true;
-			r->version[i] = ++s->version;
-		}
-		want[i].slot = memx_put_le32(slot + i);
-		want[i].version = memx_put_le64(r->version[i]);
-	}
-	send_io(g, r, body, memx_want_len(count));
-	return r;
-}
-
-struct wreq *wguest_fetch(struct wguest *g, u32 slot, u32 count)
-{
-	u32 i;
-
-	for (i = slot; i < slot + count; i++)
-		if (i >= g->slots || g->slot[i].busy || g->slot[i].state != SLOT_STORED)
-			return NULL;
-	return send_wants(g, MEMX_OP_FETCH, slot, count);
-}
-
-struct wreq *wguest_discard(struct wguest *g, u32 slot, u32 count)
-{
-	return writable(g, slot, count) ? send_wants(g, MEMX_OP_DISCARD, slot, count) : NULL;
-}
-
-u32 wguest_do(struct wguest *g, struct wreq *req)
-{
-	must(req, "the request could not be sent");
-	world_settle(g->w);
-	return req->done ? req->status : ~0U;
-}

@@ -2,10 +2,6 @@
 /*
  * world.c - the cluster of world.h: time, network and donors. The guest is in world-guest.c.
  */
-#include <stdio.h>
-#include <stdlib.h>
-
-#include "world.h"
 #include "world-guest.h"
 
 u64 world_random(struct world *w)
@@ -37,7 +33,7 @@ void frame_free(struct frame *f)
 	free(f);
 }
 
-static struct frame *frame_gather(const struct memx_hdr *hdr, const struct core_seg *segs, unsigned int n)
+struct frame *frame_gather(const struct memx_hdr *hdr, const struct core_seg *segs, unsigned int n)
 {
 	struct frame *f;
 	u32 len = 0;
@@ -187,6 +183,8 @@ static void conn_free(struct wconn *c)
 		srv_conn_close(c->srv);
 	if (c->donor->conn == c)
 		c->donor->conn = NULL;
+	if (c->end)
+		c->end->conn = NULL;
 	free(c);
 }
 
@@ -207,24 +205,29 @@ void world_drop_conns(struct wdonor *d)
 	conns_of(d, false);
 }
 
-void wdonor_up(struct wdonor *d)
+void world_connect(struct wdonor *d, struct wend *end)
 {
+	struct core_donor *cd = end ? end->cd : d->cd;
 	u8 address[16] = { 0 };
-	struct wconn *c;
+	struct wconn *c = core_zalloc(sizeof(*c));
 
-	if (!d->cd || d->conn || !d->there)
-		return;
-	c = core_zalloc(sizeof(*c));
 	c->donor = d;
+	c->end = end;
 	c->srv = srv_conn_open(d->srv, c);
 	c->open = true;
 	list_init(&c->to_donor);
 	list_init(&c->to_relay);
 	list_add_tail(&c->in_world, &d->w->conns);
-	d->conn = c;
+	*(end ? &end->conn : &d->conn) = c;
 	address[15] = (u8)(d - d->w->donor);
-	core_donor_address(d->cd, address, 7700, d->w->now);
-	core_donor_up(d->cd, d->w->now);
+	core_donor_address(cd, address, 7700, d->w->now);
+	core_donor_up(cd, d->w->now);
+}
+
+void wdonor_up(struct wdonor *d)
+{
+	if (d->cd && !d->conn && d->there)
+		world_connect(d, NULL);
 }
 
 void wdonor_drop(struct wdonor *d)
@@ -320,6 +323,7 @@ void wdonor_restart(struct wdonor *d)
 		if (d->w->donor[i].pin.out && d->w->donor[i].pin.to == d)
 			pin_end(&d->w->donor[i], SRV_NO_ANSWER);
 	wdonor_drop(d);
+	wold_drop(d);
 	conns_of(d, false);
 	srv_destroy(d->srv);
 	d->store->ops->destroy(d->store);
@@ -404,7 +408,6 @@ void wdonor_says(struct wdonor *d, u16 op, const void *body, u32 len)
 	list_add_tail(&f->in_queue, &d->conn->to_relay);
 }
 
-/* One frame into the donor's core; its answer into the queue back. */
 /* Answers it without a look at it. */
 static void refuse(struct wconn *c, const struct memx_head *head, u32 status)
 {
@@ -416,6 +419,7 @@ static void refuse(struct wconn *c, const struct memx_head *head, u32 status)
 		list_add_tail(&frame_new(&hdr, NULL, 0)->in_queue, &c->to_relay);
 }
 
+/* One frame into the donor's core; its answer into the queue back. */
 static void deliver_to_donor(struct wconn *c)
 {
 	static u8 buf[SRV_REPLY_BUF];
@@ -429,6 +433,7 @@ static void deliver_to_donor(struct wconn *c)
 
 	assert(!err);
 	c->donor->frames++;
+	c->donor->w->late_places += !c->open && head.op == MEMX_OP_PLACE;
 	if (c->donor->refuse && !head.reply)
 		refusal = c->donor->refuse(c->donor, &head);
 	if (refusal) {
@@ -468,6 +473,10 @@ static void deliver_from_donor(struct wconn *c)
 	struct memx_head head;
 	struct rbuf *body = NULL;
 
+	if (c->end) {
+		wold_frame(c->end, f);
+		return;
+	}
 	if (memx_head_get(&head, &f->hdr, MEMX_MAX_BODY)) {
 		core_donor_broken(d->cd, "bad header", d->w->now);
 	} else if (!core_donor_head(d->cd, &head, &body, d->w->now)) {
@@ -482,7 +491,7 @@ static void deliver_from_donor(struct wconn *c)
 
 struct choice {
 	void *what;
-	int kind;		/* 0 to donor, 1 from donor, 2, 3 lanes, 4 donor to donor, 5 and back */
+	int kind;	/* 0 to donor, 1 from donor, 2, 3 lanes, 4 donor to donor, 5 and back, 6 to the relay left behind */
 	u32 lane;
 };
 
@@ -515,6 +524,8 @@ static u32 choices(struct world *w, struct choice *c, u32 max)
 				c[n++] = (struct choice){ g, 2, l };
 			if (g->alive && !g->deaf && !list_empty(&g->to_guest[l]))
 				c[n++] = (struct choice){ g, 3, l };
+			if (w->old.core && w->old.link[i].alive && n < max && !list_empty(&w->old.link[i].to_relay[l]))
+				c[n++] = (struct choice){ g, 6, l };
 		}
 	}
 	for (i = 0; i < w->donors && n < max; i++) {
@@ -538,6 +549,8 @@ static void deliver(const struct choice *c)
 		wguest_deliver_in(c->what, c->lane);
 	else if (c->kind == 4)
 		deliver_pin(c->what);
+	else if (c->kind == 6)
+		wold_deliver(c->what, c->lane);
 	else
 		pin_end(c->what, ((struct wdonor *)c->what)->pin.status);
 }
@@ -612,18 +625,24 @@ static u64 next_time(const struct world *w)
 	for (i = 0; i < w->donors; i++)
 		if (!w->donor[i].conn && w->donor[i].cd && w->donor[i].connect_at < to)
 			to = w->donor[i].connect_at;
+	if (w->old.core && core_next_deadline(w->old.core) < to)
+		to = core_next_deadline(w->old.core);
 	return to;
 }
 
 void world_tick(struct world *w)
 {
 	u64 to = next_time(w);
+	u32 i;
 
 	if (to > w->now)
 		w->now = to;
 	reconnect(w);
 	if (core_next_deadline(w->core) <= w->now)
 		core_tick(w->core, w->now);
+	wold_tick(w);
+	for (i = 0; i < w->guests; i++)
+		wguest_tick(&w->guest[i]);
 }
 
 void world_pass(struct world *w, u32 ms)
@@ -711,24 +730,40 @@ struct world *world_new(u64 seed, u32 donors, u32 chunks, void (*configure)(stru
 	return w;
 }
 
+void world_add_counters(struct core_counters *to, const struct core_counters *c)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(*c) / sizeof(u64); i++)
+		((u64 *)to)[i] += ((const u64 *)c)[i];
+}
+
+void world_new_relay(struct world *w)
+{
+	w->cfg.instance++;
+	w->core = core_new(&w->cfg, &world_ops, w, w->now);
+	add_donors(w);
+}
+
 void world_relay_restart(struct world *w)
 {
+	struct core_counters c = world_counters(w);
 	u32 i;
 
+	world_add_counters(&w->before, &c);
 	core_free(w->core);
 	for (i = 0; i < w->donors; i++)
 		conn_give_up(&w->donor[i]);
 	for (i = 0; i < w->guests; i++)
 		wguest_lost(&w->guest[i]);
-	w->cfg.instance++;
-	w->core = core_new(&w->cfg, &world_ops, w, w->now);
-	add_donors(w);
+	world_new_relay(w);
 }
 
 void world_free(struct world *w)
 {
 	u32 i;
 
+	world_old_relay_ends(w);
 	core_free(w->core);
 	for (i = 0; i < w->donors; i++) {
 		conns_of(&w->donor[i], false);
@@ -747,4 +782,12 @@ struct core_counters world_counters(struct world *w)
 
 	core_status(w->core, &st);
 	return st.counters;
+}
+
+struct core_counters world_all_counters(struct world *w)
+{
+	struct core_counters c = world_counters(w);
+
+	world_add_counters(&c, &w->before);
+	return c;
 }

@@ -34,9 +34,33 @@ struct frame {
 
 struct world;
 
+/* The side of a relay that was left behind: world-old.c. */
+struct wend {
+	struct wdonor *donor;
+	struct core_donor *cd;
+	struct wconn *conn;
+	u64 connect_at;
+};
+
+struct wold_link {
+	struct core_link *link;
+	bool alive;
+	u32 domid;
+	struct list to_relay[W_LANES];
+	u32 ring_used[W_LANES];		/* of what nobody reads */
+};
+
+struct wold {
+	struct relay_core *core;	/* NULL: there is none */
+	struct wend end[W_DONORS];
+	struct wold_link link[W_GUESTS];
+	struct core_counters counters;	/* of those that have ended */
+};
+
 struct wconn {
 	struct list in_world;
 	struct wdonor *donor;
+	struct wend *end;		/* whose it is; NULL: the present relay's, or nobody's any more */
 	struct srv_conn *srv;
 	struct list to_donor, to_relay;
 	bool open;			/* the relay's end; when it is closed, what is in to_donor may still arrive */
@@ -83,15 +107,20 @@ struct wslot {
 	u64 version;			/* highest given out */
 	u64 good;			/* version of the last acknowledged store */
 	u8 state;			/* enum wslot_state, of what was acknowledged last */
-	bool busy;			/* a store or discard is unanswered */
+	bool busy;			/* a store is unanswered */
+	bool discarding;		/* a discard is */
+	bool wanted;			/* a read waits for the store to end */
 	u32 fetching;
 };
 
 struct wreq {
 	bool used, done;
+	bool lost;			/* not out: it travels again, from again_at on, when the guest is attached */
+	bool again;			/* it did */
 	u16 op;
-	u32 lane, count, slot, status, room;
-	u64 tag;
+	u32 lane, count, slot, status, room, tries;
+	u64 tag, again_at;
+	u32 at[MEMX_MAX_PAGES];		/* slots, ascending */
 	u64 version[MEMX_MAX_PAGES];
 	u32 page_status[MEMX_MAX_PAGES];
 };
@@ -111,14 +140,19 @@ struct wguest {
 	u8 session[16];
 	u64 lineage[MEMX_MAX_LINEAGE];
 	u64 epoch, granted_epoch, seed, next_tag;
+	u32 granted_domid;
 	u32 want_slots, slots, order, replicas;
 	bool frozen, attached, attaching;
-	u32 attach_status, retry_ms;
+	bool detaching;			/* waits for the answer to DETACH */
+	u32 attach_status, detach_status, retry_ms;
 	u32 lane_requests, lane_pages;
 	struct memx_record *record;	/* per extent; generation 0: none */
 	struct wslot *slot;
 	struct wreq req[W_REQS];
-	u32 busy;
+	u32 busy;			/* requests that have not ended */
+	u32 wanted;			/* slots with a read that waits */
+	bool persistent;		/* asks again as the module does; otherwise a test sees each answer */
+	u64 failed;			/* bits: statuses that writes have failed with */
 	bool mute_records;		/* does not answer RECORD */
 	struct frame *held_record;
 	u64 stores_ok, fetches_ok, errors;
@@ -129,14 +163,33 @@ struct wguest {
 	bool deaf;			/* does not read its rings */
 };
 
+/* What befell the persistent guests, in pages. One list, all u64. */
+#define WORLD_TALLY_LIST(X)									\
+	X(stores_again)		/* sent once more, with a higher version */			\
+	X(stores_again_ok)	/* of which were acknowledged */				\
+	X(discards_again)									\
+	X(discards_void)	/* not sent again, because the slot was stored since */		\
+	X(fetches_again)									\
+	X(put_off)		/* answered with something that passes */			\
+	X(reads_held)		/* reads that waited for the end of a store, and came behind it */
+
+struct world_tally {
+#define WORLD_X(name) u64 name;
+	WORLD_TALLY_LIST(WORLD_X)
+#undef WORLD_X
+};
+
 struct world {
+	struct world_tally tally;
 	u64 seed, rng, now;
 	struct core_config cfg;
 	struct relay_core *core;
+	struct core_counters before;	/* of relays that have ended */
+	struct wold old;
 	struct wdonor donor[W_DONORS];
 	u32 donors;
 	struct wguest guest[W_GUESTS];
-	u32 guests;
+	u32 guests, domids;
 	struct list conns;
 	u64 reconnect_ns;
 	bool quiet;			/* no log */
@@ -145,6 +198,7 @@ struct world {
 	const char *watched;		/* events of this name are counted */
 	u32 seen;
 	u64 delivered;
+	u64 late_places;		/* orders that came to a donor when their connection was given up already */
 };
 
 struct world *world_new(u64 seed, u32 donors, u32 chunks, void (*configure)(struct core_config *cfg));
@@ -155,10 +209,16 @@ void world_pass(struct world *w, u32 ms);		/* lets time pass, delivering all */
 bool world_roll(struct world *w);			/* delivers one thing; false: there is none */
 void world_tick(struct world *w);			/* time goes to the next deadline */
 void world_relay_restart(struct world *w);
-struct core_counters world_counters(struct world *w);
+void world_leave_relay(struct world *w);		/* another one takes its place; the old one goes on beside it */
+void world_old_relay_ends(struct world *w);
+struct core_counters world_counters(struct world *w);	/* of the present relay */
+struct core_counters world_all_counters(struct world *w);	/* and of those before it */
+void world_add_counters(struct core_counters *to, const struct core_counters *c);
 
 void wdonor_up(struct wdonor *d);			/* connects at once */
 void wdonor_drop(struct wdonor *d);			/* the connection breaks */
+void wold_drop(struct wdonor *d);			/* that of the relay that was left behind */
+void wold_guest_gone(struct world *w, const struct wguest *g);	/* that relay is told that its domain was suspended */
 void wdonor_restart(struct wdonor *d);			/* and all its memory is gone */
 struct wdonor *world_add_donor(struct world *w, u32 chunks);	/* to the configuration, as it runs */
 void world_drop_conns(struct wdonor *d);		/* what is left of its connections */
@@ -178,11 +238,14 @@ bool wguest_start(struct wguest *g);			/* all of it; true: attached */
 bool wguest_again(struct wguest *g);			/* hang up, offer, attach with the map */
 struct wreq *wguest_store(struct wguest *g, u32 slot, u32 count);	/* NULL: no credit or a slot is busy */
 struct wreq *wguest_fetch(struct wguest *g, u32 slot, u32 count);
+void wguest_read(struct wguest *g, u32 slot);		/* fetches it, when the store that is under way has ended */
 struct wreq *wguest_discard(struct wguest *g, u32 slot, u32 count);
 u32 wguest_do(struct wguest *g, struct wreq *req);	/* settles; the status, or ~0: unanswered */
 void wguest_raw(struct wguest *g, u32 lane, const struct memx_head *head, const void *body);
 void wguest_page(const struct wguest *g, u32 slot, u64 version, void *to);
 void wguest_detach(struct wguest *g);
+void wguest_tick(struct wguest *g);			/* what was put off goes out again */
+void wguest_new_session(struct wguest *g);		/* of the one before it forgets all that it has out there and asked for */
 void wguest_deliver_one(struct wguest *g, u32 lane);	/* one frame of the guest reaches the relay */
 
 #endif /* MEMX_TEST_WORLD_H */
