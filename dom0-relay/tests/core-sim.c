@@ -25,7 +25,7 @@
 #include "sim.h"
 
 enum {
-	SIM_N		= 7000,		/* per regime, plainly built: more than 100,000 in all */
+	SIM_N		= 5800,		/* per regime, plainly built: more than 100,000 in all */
 	SIM_N_CHECKED	= 100,		/* per regime, under a sanitizer, which takes its time */
 	SIM_STEPS	= 700,
 	SIM_PROCESSES	= 16,		/* at most */
