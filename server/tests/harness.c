@@ -352,12 +352,17 @@ int store_flags(struct sess *s, u64 generation, u32 slot, u64 version, u8 fill, 
 	return page_status(s->relay, ask(s->relay, MEMX_OP_STORE, flags, s->epoch, &body, sizeof(body)));
 }
 
-int store(struct sess *s, u64 generation, u32 slot, u64 version, u8 fill)
+u64 check_of(const struct sess *s, u32 slot, u64 version, u8 fill)
 {
 	u8 page[MEMX_PAGE_SIZE];
 
 	memset(page, fill, sizeof(page));
-	return store_flags(s, generation, slot, version, fill, memx_check(memx_session_seed(s->id), slot, version, page), 0);
+	return memx_check(memx_session_seed(s->id), slot, version, page);
+}
+
+int store(struct sess *s, u64 generation, u32 slot, u64 version, u8 fill)
+{
+	return store_flags(s, generation, slot, version, fill, check_of(s, slot, version, fill), 0);
 }
 
 int discard(struct sess *s, u64 generation, u32 slot, u64 version)

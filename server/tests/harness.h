@@ -81,6 +81,8 @@ struct memx_record record(const struct donor *donor, u32 extent, u64 generation,
 int place(struct sess *s, u32 extent, u64 generation);			/* with CREATE, live */
 int place_record(struct sess *s, u32 flags, const struct memx_record *rec);
 int store(struct sess *s, u64 generation, u32 slot, u64 version, u8 fill);
+/* The check of a page that is all @fill. */
+u64 check_of(const struct sess *s, u32 slot, u64 version, u8 fill);
 int store_flags(struct sess *s, u64 generation, u32 slot, u64 version, u8 fill, u64 check, u16 flags);
 int fetch(struct sess *s, u64 generation, u32 slot, u64 version);	/* of one page: its own status */
 int fetched(const struct relay *relay, u8 fill);			/* 1: the page is all @fill */

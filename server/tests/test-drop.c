@@ -76,11 +76,7 @@ static void force(struct sess *s, const struct memx_record *rec)
 
 static void put(struct sess *s, u64 generation, u32 slot, u64 version, u8 fill)
 {
-	u8 page[MEMX_PAGE_SIZE];
-
-	memset(page, fill, sizeof(page));
-	assert_int_equal(store_flags(s, generation, slot, version, fill,
-				     memx_check(memx_session_seed(s->id), slot, version, page), 0), MEMX_S_OK);
+	assert_int_equal(store(s, generation, slot, version, fill), MEMX_S_OK);
 }
 
 static int pair_up(void **state)

@@ -129,11 +129,8 @@ static void a_discard_of_a_slot_that_is_not_held_leaves_its_version(void **state
 static void repair_does_not_overwrite_a_fresh_page(void **state)
 {
 	struct sess s = one_extent(state);
-	u8 page[MEMX_PAGE_SIZE];
-	u64 check;
+	u64 check = check_of(&s, 5, 1, 0x11);
 
-	memset(page, 0x11, sizeof(page));
-	check = memx_check(memx_session_seed(s.id), 5, 1, page);
 	assert_int_equal(store(&s, 1, 5, 2, 0x22), MEMX_S_OK);		/* a syncing copy takes stores at once */
 	assert_int_equal(store_flags(&s, 1, 5, 1, 0x11, check, MEMX_F_REPAIR), MEMX_S_OLD);
 	assert_int_equal(fetch(&s, 1, 5, 2), MEMX_S_OK);
@@ -162,13 +159,9 @@ static u8 *held_page(const struct sess *s, u8 fill)
 static void repair_mends_only_what_is_damaged(void **state)
 {
 	struct sess s = one_extent(state);
-	u64 seed = memx_session_seed(s.id), check, other;
-	u8 page[MEMX_PAGE_SIZE], *own;
+	u64 check = check_of(&s, 5, 1, 0x11), other = check_of(&s, 5, 1, 0x33);
+	u8 *own;
 
-	memset(page, 0x11, sizeof(page));
-	check = memx_check(seed, 5, 1, page);
-	memset(page, 0x33, sizeof(page));
-	other = memx_check(seed, 5, 1, page);
 	assert_int_equal(store_flags(&s, 1, 5, 1, 0x11, check, 0), MEMX_S_OK);
 	assert_int_equal(store_flags(&s, 1, 5, 1, 0x33, other, MEMX_F_REPAIR), MEMX_S_OK);
 	assert_int_equal(fetch(&s, 1, 5, 1), MEMX_S_OK);
@@ -185,8 +178,7 @@ static void repair_mends_only_what_is_damaged(void **state)
 	assert_true(fetched(s.relay, 0x11));
 	assert_int_equal(srv_counters(s.relay->donor->core)->mended, 1);
 	assert_int_equal(discard(&s, 1, 5, 2), MEMX_S_OK);
-	memset(page, 0x11, sizeof(page));
-	assert_int_equal(store_flags(&s, 1, 5, 2, 0x11, memx_check(seed, 5, 2, page), MEMX_F_REPAIR), MEMX_S_OK);
+	assert_int_equal(store_flags(&s, 1, 5, 2, 0x11, check_of(&s, 5, 2, 0x11), MEMX_F_REPAIR), MEMX_S_OK);
 	assert_int_equal(fetch(&s, 1, 5, 2), MEMX_S_ABSENT);
 }
 
@@ -194,11 +186,8 @@ static void repair_mends_only_what_is_damaged(void **state)
 static void a_page_damaged_on_its_way_is_not_stored(void **state)
 {
 	struct sess s = one_extent(state);
-	u8 page[MEMX_PAGE_SIZE];
-	u64 check;
+	u64 check = check_of(&s, 5, 1, 0x11);
 
-	memset(page, 0x11, sizeof(page));
-	check = memx_check(memx_session_seed(s.id), 5, 1, page);
 	assert_int_equal(store_flags(&s, 1, 5, 1, 0x12, check, 0), MEMX_S_CORRUPT);
 	assert_int_equal(store_flags(&s, 1, 5, 1, 0x11, check ^ 1, 0), MEMX_S_CORRUPT);
 	assert_int_equal(fetch(&s, 1, 5, 1), MEMX_S_ABSENT);
@@ -211,11 +200,8 @@ static void a_page_damaged_on_its_way_is_not_stored(void **state)
 static void repair_never_copies_a_damaged_page(void **state)
 {
 	struct sess s = one_extent(state);
-	u8 page[MEMX_PAGE_SIZE];
-	u64 check;
+	u64 check = check_of(&s, 5, 1, 0x11);
 
-	memset(page, 0x11, sizeof(page));
-	check = memx_check(memx_session_seed(s.id), 5, 1, page);
 	assert_int_equal(store_flags(&s, 1, 5, 1, 0x11, check ^ 1, MEMX_F_REPAIR), MEMX_S_CORRUPT);
 	assert_int_equal(store_flags(&s, 1, 5, 1, 0x12, check, MEMX_F_REPAIR), MEMX_S_CORRUPT);
 	assert_int_equal(store_flags(&s, 1, 6, 1, 0x11, check, MEMX_F_REPAIR), MEMX_S_CORRUPT);	/* another slot's page */
