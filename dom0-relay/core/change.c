@@ -53,9 +53,8 @@ static void all_lost(struct extent *x, struct placement *p)
 	if (!x->lost) {
 		x->lost = true;
 		s->core->count.extents_lost++;
-		core_say(s->core, CORE_LOG_CRIT, "extent-lost", "guest=%s session=%s extent=%u partial_copies=%u hint=\"every donor "
-			 "that had a live copy lost its memory; reads of pages that no other copy has fail\"", s->name,
-			 hexid(s->id).s, x->index, p->n);
+		if (s->link)
+			link_lost(s->link, x);
 	}
 	for (i = 0; i < p->n; i++)
 		p->r[i].state = MEMX_R_LIVE;
@@ -679,6 +678,7 @@ void extent_record_acked(struct extent *x)
 		s->placed++;
 		core->count.extents_placed++;
 	}
+	x->confirmed = true;
 	/* Its donor has just said so; a listing that began before may not. */
 	for (i = 0; i < x->next.n; i++)
 		x->next.r[i].seen = true;

@@ -231,6 +231,8 @@ void core_tick(struct relay_core *core, u64 now)
 			donor_tick(core->donor[i]);
 	retry_extents(core);
 	fetch_tick(core);
+	list_for_each(pos, &core->links)
+		link_tick(list_entry(pos, struct core_link, in_core));
 	list_for_each(pos, &core->sessions) {
 		struct session *s = list_entry(pos, struct session, in_core);
 

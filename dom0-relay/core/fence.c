@@ -234,6 +234,7 @@ static void listed(struct session *s, struct core_donor *d, u32 extent, u64 gene
 	if (generation - x->cur.generation < 1ULL << 32 && generation > x->gen_floor)
 		x->gen_floor = generation;
 	r->seen = generation <= x->gen_floor;
+	x->confirmed |= r->seen && r->state == MEMX_R_LIVE && r->instance == d->instance;
 }
 
 static int list_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body);

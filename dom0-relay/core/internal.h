@@ -63,6 +63,8 @@ enum {
 	DONOR_MAX_RETRIES	= 3,	/* of a store that a donor found damaged on arrival */
 	RETRY_MS		= 1000,	/* after a refused attach; half of it is enforced, guests' clocks are their own */
 	OPINION_MS		= 5000,	/* between two times that the same donor has all others asked whether it lies */
+	LOST_GATHER_MS		= 100,	/* extents that are lost together are told of together */
+	LOST_SAY_MS		= 10000, /* between two times that a guest is said to have lost some */
 	NO_ROOM_SAY_MS		= 10000, /* between two complaints that nobody has room for a replacement */
 	OFFENCE_FORGOTTEN_MS	= 300000,	/* a donor that kept the protocol for so long has a clean record */
 
@@ -268,6 +270,7 @@ struct extent {
 	bool want_more;			/* repair wants another copy */
 	bool no_room;			/* said that no donor has room for one */
 	bool lost;			/* counted in extents_lost */
+	bool confirmed;			/* a donor has told this relay of a live copy: not by the guest's map alone */
 	struct placement cur;		/* acknowledged by the guest */
 	struct placement next;		/* proposed */
 	u64 gen_floor;			/* highest generation that was ever proposed or seen */
@@ -521,6 +524,9 @@ struct core_link {
 	u8 attach_lane, detach_lane;
 	bool disallowed;		/* gets nothing new */
 	bool early;			/* this attach came before the pause was over that a refusal asked for */
+	u64 lost_say_at;		/* when what is lost is told; NEVER: nothing is */
+	u64 lost_said_at;		/* last; 0: never */
+	u32 lost, lost_confirmed;	/* extents, since */
 	u64 refused_at;			/* the last attach that was; 0: none */
 	char reason[160];
 };
@@ -528,6 +534,8 @@ struct core_link {
 void link_fail(struct core_link *link, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void link_violation(struct core_link *link, unsigned int lane, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void link_teardown(struct core_link *link);
+void link_lost(struct core_link *link, const struct extent *x);	/* of which no live copy is left */
+void link_tick(struct core_link *link);
 void link_destroy(struct core_link *link);
 void link_reply(struct core_link *link, unsigned int lane, u16 op, u64 tag, u64 epoch, u32 status,
 		const struct core_seg *segs, unsigned int nsegs);

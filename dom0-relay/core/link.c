@@ -70,6 +70,7 @@ struct core_link *core_link_up(struct relay_core *core, const struct core_guest_
 	link->offer = offer;
 	link->lanes = lanes;
 	link->state = LINK_HELLO;
+	link->lost_say_at = NEVER;
 	link->pool = rpool_new(core->cfg.staging_bytes / 2 + lanes * LINK_LANE_REQUESTS * 1024ULL);
 	link->fetch_pool = rpool_new(core->cfg.staging_bytes / 2);
 	link->reqs = core_zalloc(lanes * LINK_LANE_REQUESTS * sizeof(*link->reqs));
@@ -131,6 +132,45 @@ void link_violation(struct core_link *link, unsigned int lane, const char *fmt, 
 	link_fail(link, "protocol: %s", why);
 }
 
+/*
+ * Counted each, said together: a donor's end may be that of very many extents, and a guest can make up a map of as many, with
+ * every attach anew. What a donor has told us of has to be acted upon; what stands in a map alone may never have been.
+ */
+static void say_lost(struct core_link *link)
+{
+	if (!link->lost)
+		return;
+	core_say(link->core, link->lost_confirmed ? CORE_LOG_CRIT : CORE_LOG_ERR, "extent-lost", "guest=%s domid=%u extents=%u "
+		 "confirmed=%u hint=\"%s; reads of pages that no other copy has fail\"", link->conf.name, link->conf.domid, link->lost,
+		 link->lost_confirmed, link->lost_confirmed ? "every donor that had a live copy lost its memory" :
+		 "by the guest's map alone: no donor that it names has told this relay of such a copy");
+	link->lost_say_at = NEVER;
+	link->lost_said_at = link->core->now;
+	link->lost = 0;
+	link->lost_confirmed = 0;
+}
+
+void link_lost(struct core_link *link, const struct extent *x)
+{
+	u64 due = link->core->now + LOST_GATHER_MS * MS;
+
+	link->lost++;
+	link->lost_confirmed += x->confirmed;
+	if (link->lost_said_at && due < link->lost_said_at + LOST_SAY_MS * MS)
+		due = link->lost_said_at + LOST_SAY_MS * MS;
+	if (due < link->lost_say_at)
+		link->lost_say_at = due;
+	core_want_tick(link->core, link->lost_say_at);
+}
+
+void link_tick(struct core_link *link)
+{
+	if (link->lost_say_at <= link->core->now)
+		say_lost(link);
+	else if (link->lost_say_at != NEVER)
+		core_want_tick(link->core, link->lost_say_at);
+}
+
 void link_teardown(struct core_link *link)
 {
 	struct relay_core *core = link->core;
@@ -142,6 +182,7 @@ void link_teardown(struct core_link *link)
 		return;
 	link->dying = true;
 	link->dead = true;
+	say_lost(link);
 	core_say(core, CORE_LOG_NOTICE, "guest-unlink", "guest=%s domid=%u state=%s reason=\"%s\" unanswered=%u", link->conf.name,
 		 link->conf.domid, link_states[link->state], link->reason, link->unanswered);
 	list_for_each_safe(pos, tmp, &link->busy)

@@ -409,10 +409,14 @@ static void all_copies_lost(void **state)
 	(void)state;
 	cluster(2, 2);
 	stored(0, 4);
+	stored(64, 4);
+	w->watched = "extent-lost";
 	wdonor_restart(&w->donor[0]);
 	wdonor_restart(&w->donor[1]);
 	world_pass(w, 3000);
-	assert_int_equal(world_counters(w).extents_lost, 1);	/* said, counted */
+	assert_int_equal(world_counters(w).extents_lost, 2);	/* counted each, said once, and loudly */
+	assert_int_equal(w->seen, 1);
+	assert_int_equal(w->seen_level, CORE_LOG_CRIT);
 	g->may_lose = true;
 	assert_int_equal(wguest_do(g, wguest_fetch(g, 0, 4)), MEMX_S_ABSENT);	/* an error, never zeros */
 	g->may_lose = false;

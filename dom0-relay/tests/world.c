@@ -136,7 +136,10 @@ static void op_log(void *ctx, enum core_log_level level, const char *event, cons
 	struct world *w = ctx;
 
 	snprintf(w->last_event, sizeof(w->last_event), "%s", event);
-	w->seen += w->watched && !strcmp(w->watched, event);
+	if (w->watched && !strcmp(w->watched, event)) {
+		w->seen++;
+		w->seen_level = level;
+	}
 	if (!w->quiet)
 		fprintf(stderr, "# %8.3f <%d> %s %s\n", (double)w->now / 1e9, level, event, fields);
 }

@@ -197,6 +197,7 @@ struct world {
 	char last_event[64];
 	const char *watched;		/* events of this name are counted */
 	u32 seen;
+	enum core_log_level seen_level;	/* of the last of them */
 	u64 delivered;
 	u64 late_places;		/* orders that came to a donor when their connection was given up already */
 };
