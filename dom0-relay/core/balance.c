@@ -196,7 +196,10 @@ static u64 shift_copies(struct session *s, struct core_donor *from, struct core_
 
 /* ---- all of them ------------------------------------------------------------------------------------------------------------- */
 
-/* Copies that move; false: copies are missing somewhere, and this is not the time. */
+/*
+ * Copies that move; false: copies are missing somewhere, and this is not the time. What waits for a guest that answers no record,
+ * because it is paused, is not waited for here.
+ */
 static bool survey(struct relay_core *core, u32 *moving)
 {
 	struct list *pos;
@@ -207,6 +210,8 @@ static bool survey(struct relay_core *core, u32 *moving)
 	list_for_each(pos, &core->sessions) {
 		struct session *s = list_entry(pos, struct session, in_core);
 
+		bool silent = s->link && link_silent(s->link);
+
 		if (s->state == SESSION_ATTACHING)
 			whole = false;
 		for (i = 0; s->state == SESSION_ATTACHED && i < s->extents; i++) {
@@ -214,8 +219,8 @@ static bool survey(struct relay_core *core, u32 *moving)
 
 			if (x->shift && core->now > x->shift_until && x->state == X_STEADY && !x->promote && !x->repair)
 				balance_give_up(x);
-			*moving += x->shift != 0;
-			whole &= x->shift || !(extent_degraded(x) || extent_wants_copy(x));
+			*moving += x->shift && !silent;
+			whole &= silent || x->shift || !(extent_degraded(x) || extent_wants_copy(x));
 		}
 	}
 	core->moving = *moving;
@@ -256,8 +261,9 @@ static void look(struct relay_core *core, u32 moving)
 		struct session *s = list_entry(pos, struct session, in_core);
 		u64 done;
 
-		if (!step || s->state != SESSION_ATTACHED || s->sd[full->index].state != SD_READY ||
-		    s->sd[roomy->index].state != SD_READY || s->sd[roomy->index].full_until > core->now)
+		if (!step || s->state != SESSION_ATTACHED || !s->link || link_silent(s->link) ||
+		    s->sd[full->index].state != SD_READY || s->sd[roomy->index].state != SD_READY ||
+		    s->sd[roomy->index].full_until > core->now)
 			continue;
 		done = shift_promise(s, full, roomy, step);
 		if (!done)

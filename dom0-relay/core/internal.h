@@ -483,6 +483,7 @@ struct greq {
 /* What the relay asked of the guest on one lane. */
 struct rreq {
 	u64 tag;			/* 0: free */
+	u64 at;				/* when it was asked */
 	u16 op;
 	u32 count;
 	struct extent *extent[MEMX_MAX_RECORDS];
@@ -536,6 +537,7 @@ void link_violation(struct core_link *link, unsigned int lane, const char *fmt, 
 void link_teardown(struct core_link *link);
 void link_lost(struct core_link *link, const struct extent *x);	/* of which no live copy is left */
 void link_tick(struct core_link *link);
+bool link_silent(const struct core_link *link);	/* leaves records unanswered: paused, or it will not */
 void link_destroy(struct core_link *link);
 void link_reply(struct core_link *link, unsigned int lane, u16 op, u64 tag, u64 epoch, u32 status,
 		const struct core_seg *segs, unsigned int nsegs);

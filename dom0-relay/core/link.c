@@ -282,10 +282,29 @@ int link_ask(struct core_link *link, unsigned int lane, u16 op, u64 epoch, const
 	r->op = op;
 	r->count = 0;
 	r->tag = ++link->next_tag;
+	r->at = link->core->now;
 	head.tag = r->tag;
 	if (asked)
 		*asked = r;
 	return link_send(link, lane, &head, &seg, len ? 1 : 0);
+}
+
+/*
+ * A guest may be paused for as long as anybody likes, and whatever needs its word about a record waits for it. Others do not: what it
+ * holds up takes no places of theirs.
+ */
+bool link_silent(const struct core_link *link)
+{
+	unsigned int l, i;
+
+	for (l = 0; l < link->lanes; l++)
+		for (i = 0; i < MEMX_RELAY_CREDITS; i++) {
+			const struct rreq *r = &link->lane[l].asked[i];
+
+			if (r->tag && r->op == MEMX_OP_RECORD && link->core->now - r->at > link->core->cfg.donor_timeout_ns)
+				return true;
+		}
+	return false;
 }
 
 /* Sends records that wait for this lane, as many as credit allows, sixteen to a frame. */

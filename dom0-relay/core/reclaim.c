@@ -163,6 +163,7 @@ void reclaim_tell_peers(struct core_donor *d)
 struct choice {
 	struct extent *x[RECLAIM_MAX];
 	u32 n, max;
+	u32 busy;		/* of those that move, what their guests do not hold up */
 };
 
 static void choose(struct choice *c, struct extent *x)
@@ -184,7 +185,10 @@ static bool may_move(const struct extent *x, const struct core_donor *d)
 	       !extent_wants_copy(x);
 }
 
-/* Looks through all extents with a copy there: what moves already, what could. Pages that are on their way. */
+/*
+ * Looks through all extents with a copy there: what moves already, what could. Pages that are on their way. A guest that answers no
+ * record, because it is paused, gets no more of the places, and those that it has are not counted.
+ */
 static u64 survey(struct core_donor *d, struct choice *c)
 {
 	struct list *pos;
@@ -194,9 +198,11 @@ static u64 survey(struct core_donor *d, struct choice *c)
 	d->moving = 0;
 	list_for_each(pos, &d->core->sessions) {
 		struct session *s = list_entry(pos, struct session, in_core);
+		bool silent;
 
 		if (s->state != SESSION_ATTACHED || !s->sd[d->index].placed)
 			continue;
+		silent = s->link && link_silent(s->link);
 		for (i = 0; i < s->extents; i++) {
 			struct extent *x = &s->extent[i];
 
@@ -206,8 +212,9 @@ static u64 survey(struct core_donor *d, struct choice *c)
 				x->leave &= ~bit64(d->index);
 			if (leaves(x, d)) {
 				d->moving++;
-				coming += 1ULL << s->order;
-			} else if (c->max && may_move(x, d)) {
+				c->busy += !silent;
+				coming += silent ? 0 : 1ULL << s->order;
+			} else if (c->max && !silent && may_move(x, d)) {
 				choose(c, x);
 			}
 		}
@@ -225,7 +232,8 @@ static void complain(struct core_donor *d, bool could)
 	core->count.reclaim_stuck++;
 	core_say(core, CORE_LOG_WARN, "reclaim-stuck", "donor=%s pages=%llu reason=\"%s\"", d->name,
 		 (unsigned long long)d->asked, !core->cfg.repair_rate ? "repair_rate is 0" : could ?
-		 "no other donor has room" : "nothing there belongs to an attached guest and could be moved");
+		 "no other donor has room" : d->moving ? "the guests whose pages are left there do not answer" :
+		 "nothing there belongs to an attached guest and could be moved");
 }
 
 static void reclaim_donor(struct core_donor *d)
@@ -235,7 +243,7 @@ static void reclaim_donor(struct core_donor *d)
 	u64 coming = survey(d, &c);
 	u32 i;
 
-	for (i = 0; i < c.n && d->moving < RECLAIM_MAX && coming < d->asked; i++) {
+	for (i = 0; i < c.n && c.busy < RECLAIM_MAX && coming < d->asked; i++) {
 		struct extent *x = c.x[i];
 
 		x->leave |= bit64(d->index);
@@ -245,10 +253,11 @@ static void reclaim_donor(struct core_donor *d)
 		}
 		x->want_more = true;
 		d->moving++;
+		c.busy++;
 		coming += 1ULL << x->s->order;
 		extent_review(x);
 	}
-	if (d->asked && !d->moving)
+	if (d->asked && !c.busy)
 		complain(d, c.n);
 }
 

@@ -202,13 +202,37 @@ static void one_that_came_back_empty(void **state)
 	read_all();
 }
 
+/* A guest is paused while its copies move: those of another one move all the same. */
+static void a_paused_guest_holds_up_nobody(void **state)
+{
+	struct wguest *paused;
+	u32 slot;
+
+	(void)state;
+	cluster(2, 64, 1024, 2);
+	paused = g;
+	fill();
+	g = wguest_new(w, 1024, 2);
+	assert_true(wguest_start(g));
+	fill();
+	paused->deaf = true;
+	world_add_donor(w, 64);
+	world_pass(w, 120000);
+	assert_in_range(wdonor_pages(&w->donor[2]), 1024 / 2, 4096 / 3 + 64);
+	read_all();
+	paused->deaf = false;
+	world_pass(w, 60000);
+	for (slot = 0; slot + 32 <= paused->slots; slot += 32)
+		assert_int_equal(wguest_do(paused, wguest_fetch(paused, slot, 32)), MEMX_S_OK);
+}
+
 #define rule(name) cmocka_unit_test_teardown(name, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rule(an_added_donor_takes_its_share), rule(promises_go_first), rule(failure_domains_are_kept), rule(the_new_one_dies),
-		rule(one_that_came_back_empty),
+		rule(one_that_came_back_empty), rule(a_paused_guest_holds_up_nobody),
 	};
 
 	return cmocka_run_group_tests_name("relay core: room is evened out", tests, NULL, NULL);

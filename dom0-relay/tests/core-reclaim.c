@@ -320,6 +320,40 @@ static void a_malformed_ask_ends_the_connection(void **state)
 	read_all();
 }
 
+/*
+ * A guest is paused, and its pages are those that were stored to longest ago: what is asked for comes from the other one. When only
+ * the paused one's are left, that is said; and once it goes on, they come, too.
+ */
+static void a_paused_guest_holds_up_nobody(void **state)
+{
+	struct wguest *b;
+	struct wdonor *d;
+	u32 slot;
+
+	(void)state;
+	begin(3, 200, 1024, 2);
+	world_pass(w, 2000);
+	b = wguest_new(w, 1024, 2);
+	assert_true(wguest_start(b));
+	for (slot = 0; slot + 32 <= b->slots; slot += 32)
+		assert_int_equal(wguest_do(b, wguest_store(b, slot, 32)), MEMX_S_OK);
+	world_pass(w, 2000);
+	d = fullest();
+	w->watched = "reclaim-stuck";
+	g->deaf = true;
+	wdonor_limit(d, 2);
+	world_pass(w, 20000);
+	assert_true(w->seen);
+	for (slot = 0; slot < b->slots; slot += 64)
+		for (u32 i = 0; i < b->record[slot / 64].replicas; i++)
+			assert_memory_not_equal(b->record[slot / 64].replica[i].donor, d->id, sizeof(d->id));
+	assert_int_equal(wguest_do(b, wguest_fetch(b, 0, 32)), MEMX_S_OK);
+	g->deaf = false;
+	world_pass(w, 20000);
+	assert_in_range(wdonor_pages(d), 0, 2 * 64);
+	read_all();
+}
+
 #define rule(f) cmocka_unit_test_teardown(f, teardown)
 
 int main(void)
@@ -329,7 +363,7 @@ int main(void)
 		rule(those_that_rest_go_first), rule(nothing_new_goes_to_one_that_asks),
 		rule(without_room_it_is_said_and_nothing_happens), rule(what_is_no_longer_asked_stays), rule(domains_stay_apart),
 		rule(the_relay_dies_in_the_middle), rule(the_donor_dies_in_the_middle),
-		rule(a_malformed_ask_ends_the_connection),
+		rule(a_paused_guest_holds_up_nobody), rule(a_malformed_ask_ends_the_connection),
 	};
 
 	return cmocka_run_group_tests_name("relay core: memory wanted back", tests, NULL, NULL);
