@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 
 import xenlib
 
@@ -20,7 +21,7 @@ sys.path.insert(0, os.path.dirname(xenlib.TESTBED))
 from memx_testbed import configs, elf  # noqa: E402
 
 SWAP_MIB = 256
-MIB = 224           # some 110 are free
+MIB = 184           # some 110 are free
 SWAP_FILE = "/run/memx/swap"
 UNIT = "memx-swap.service"
 DAEMONS = ("memx-server", "memx-dom0-relay")
@@ -73,7 +74,7 @@ def on_by_itself(t):
     wanted = unit(t, UNIT, "WantedBy", "Type", "FragmentPath")
     print(f"# {wanted}")
     assert wanted["WantedBy"] == "sys-devices-platform-memx.device", "it was not udev that started it"
-    print(f"# {t.pages('guest0', MIB, '--touches', 300)}")
+    print(f"# {t.pages('guest0', MIB, '--touches', 100)}")
 
 
 def stop_and_load_again(t):
@@ -90,7 +91,7 @@ def stop_and_load_again(t):
 def stays_on_where_memory_is_short(t):
     """What does not fit into memory keeps the swap on; the log says so, and the unit can be started and stopped again."""
     job = t.pages_start("guest0", MIB, "--seconds", 3600, "--seed", 3)
-    t.wait("the job to be swapped", lambda: next(iter(t.swaps("guest0").values()))[1] > 100 * 1024)
+    t.wait("the job to be swapped", lambda: next(iter(t.swaps("guest0").values()))[1] > 50 * 1024)
     stop = t.exec("guest0", "systemctl", "stop", UNIT)
     print(f"# systemctl stop: {stop.status} {stop.err.strip()}; now {active(t, UNIT)}")
     assert SWAP_FILE in t.swaps("guest0"), "the swap is off"
@@ -191,13 +192,35 @@ def store_and_fetch(t):
     print(f"# {used.splitlines()}")
 
 
+def ends_and_begins_with_the_machine(t):
+    """A guest that is shut down with much in its swap ends, and its pages with it; booted again it has its swap by itself."""
+    t.pages_start("guest0", MIB, "--seconds", 3600, "--seed", 4)
+    t.wait("the job to be swapped", lambda: next(iter(t.swaps("guest0").values()))[1] > 50 * 1024)
+    before = [row["session"] for row in t.memctl("host0", "sessions")]
+    bad = t.log_complaints("guest0")
+    assert not bad, "\n".join(bad)
+    began = time.monotonic()
+    t.exec("guest0", "systemctl", "poweroff")
+    t.wait("the guest to have ended", lambda: t.exec("host0", "xl", "domid", "guest0").status != 0)
+    print(f"# it took {time.monotonic() - began:.0f} s to power off")
+    t.kill_jobs()
+    t.wait("its pages to be freed", lambda: not t.memctl("host0", "sessions"))
+    t.sh("host0", "xl create -q /etc/xen/guest0.cfg")
+    t.wait("the guest to answer", lambda: t.answers("guest0"))
+    t.wait("the swap to be on by itself", lambda: active(t, UNIT) == "active")
+    is_on(t)
+    after = [row["session"] for row in t.memctl("host0", "sessions")]
+    assert len(after) == 1 and after != before, f"sessions {before}, then {after}"
+
+
 def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     kernel, kind = sys.argv[1:]
     t = xenlib.Testbed(f"systemd-{kind}-{kernel}", kernel=kernel, guest_type=kind, guest_init="systemd", guest_mem=256, swap=SWAP_MIB,
                        donors=2, donor_mem=1024)
-    xenlib.run(t, [on_by_itself, stop_and_load_again, stays_on_where_memory_is_short, daemons_under_their_units])
+    xenlib.run(t, [on_by_itself, stop_and_load_again, stays_on_where_memory_is_short, daemons_under_their_units,
+                   ends_and_begins_with_the_machine])
 
 
 main()
