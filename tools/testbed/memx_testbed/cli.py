@@ -12,6 +12,7 @@ from . import agent, configs, donors, elf, faults, images, procs, state, status,
 from .state import Spec, TestbedError, View
 from .store import memx_debs
 
+SYSTEMD_MEM = 256       # MiB
 MAX_COPIES = 3          # of a page: what relay.conf takes
 OWN_FAULT = 125         # exit status for the tool's own troubles, in exec
 
@@ -53,7 +54,7 @@ def add_up_options(cmd):
     cmd.add_argument("--guest-cmdline", default="", metavar="WORDS",
                      help="added to the guests' kernel command line")
     cmd.add_argument("--guest-init", choices=("small", "systemd"), default="small",
-                     help="the testbed's own, or Debian's systemd and udev, which want --guest-mem 256 (small)")
+                     help="the testbed's own, or Debian's systemd and udev, which want --guest-mem 256 or more (small)")
     cmd.add_argument("--module-args", default="", metavar="WORDS",
                      help="parameters for memx_swap in the guests")
     cmd.add_argument("--module", default="", metavar="FILE",
@@ -136,6 +137,10 @@ def spec_of(args):
         raise TestbedError(f"--replicas {replicas} needs as many donors, there are {count}")
     if args.kernel == "7.3" and args.guest_type == "pvh":
         raise TestbedError("kernel 7.3 does not boot as PVH on the emulated CPU; use pv")
+    if args.module and not os.path.isfile(args.module):
+        raise TestbedError(f"--module {args.module}: there is no such file")
+    if args.guest_init == "systemd" and args.guest_mem < SYSTEMD_MEM:
+        raise TestbedError(f"--guest-init systemd needs --guest-mem {SYSTEMD_MEM} or more: all of it lies in the guest's memory")
     if args.guests > 64:
         raise TestbedError("at most 64 guests")
     kernel = f"debug-{args.guest_type}" if args.kernel == "debug" else args.kernel

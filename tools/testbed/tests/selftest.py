@@ -87,6 +87,16 @@ def test_what_donors_give_unless_told():
     assert given("--swap", "100", "--donor-mem", str(2 * total)) == 2 * total, "who asks for it gets it"
 
 
+def test_up_refuses_what_cannot_be():
+    """At once and with a sentence, not after a boot."""
+    for words, said in (("--kernel 7.3 --guest-type pvh", "use pv"), ("--replicas 4 --donors 4", "1 to 3"),
+                        ("--replicas 3 --donors 2", "there are 2"), ("--donors 0", "at least one donor"), ("--guests 65", "64"),
+                        ("--guest-init systemd", "--guest-mem 256"), ("--module /no/such.ko", "no such file")):
+        done = testbed("up", "--name", NAME, *words.split())
+        assert done.returncode == 1 and said in done.stderr.decode(), (words, done)
+        assert len(done.stderr.splitlines()) == 1, done.stderr.decode()
+
+
 def test_up_two_side_by_side():
     ups = [subprocess.Popen([TESTBED, "up", "--name", name, "--swap", "0", "--donors", count],
                             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
