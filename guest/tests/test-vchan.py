@@ -154,6 +154,8 @@ def bad_parameter(t):
 
 def waits_without_relay(t):
     """Loading waits for nobody; mount and swapon say that it is too early."""
+    waiting = "dmesg | grep -c 'memx_swap: .*waiting for a relay' || true"
+    said = int(t.sh("guest0", waiting))
     began = time.monotonic()
     guest.load()
     assert time.monotonic() - began < 60
@@ -168,6 +170,7 @@ def waits_without_relay(t):
     assert r.status != 0 and "temporarily unavailable" in r.err, f"swapon before the first attach: {r}"
     assert "no relay has attached" in t.sh("guest0", "dmesg | tail -3")
     assert guest.read("size") == "0"
+    assert int(t.sh("guest0", waiting)) == said + 1, "that it waits is to be said once"
 
 
 def refused_says_why(t):
