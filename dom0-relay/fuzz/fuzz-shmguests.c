@@ -174,7 +174,7 @@ static void send_offer(u32 who)
 	struct iovec iov = { &m, sizeof(m) };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf };
 
-	strcpy(m.name, how & 4 ? "one" : "two");
+	memcpy(m.name, how & 4 ? "one" : "two", 4);
 	memset(m.uuid, how & 4 ? 0 : 0x42, sizeof(m.uuid));
 	m.uuid[0] |= how & 4 ? 1 : 0;
 	for (i = 0; i < lanes; i++)

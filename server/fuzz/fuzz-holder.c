@@ -87,7 +87,8 @@ static void question(void)
 
 	if (asked)
 		return;
-	drop = (struct srv_drop){ .serial = ++serial, .epoch = 1, .body = body, .len = sizeof(body), .port = 7,
+	serial++;
+	drop = (struct srv_drop){ .serial = serial, .epoch = 1, .body = body, .len = sizeof(body), .port = 7,
 				  .instance = 1 + (who == 2) };
 	drop.peer[0] = (u8)(1 + who % 2);
 	if (fuzz_rarely(&in, 2))
