@@ -133,8 +133,11 @@ static void drop_one(struct server *server, u64 pages)
 	case -ENOENT:
 		refuse(server, &why, pages);
 		break;
+	case -EBUSY:
+		wait_ends(server, false);	/* one is under way, whatever relays freed meanwhile */
+		break;
 	default:
-		break;		/* one is under way; or no memory for it now */
+		break;		/* no memory for it now */
 	}
 }
 
