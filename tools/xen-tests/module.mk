@@ -32,7 +32,7 @@ xen-systemd-6.1_CMD := tools/xen-tests/test-systemd.py 6.1 pv
 xen-systemd-6.1_PROGS := memx-dom0-relay memx-server memxctl memx-pages memx-guest
 xen-systemd-6.1_DEPS := module-6.1
 xen-systemd-6.1_TIMEOUT := 1500
-xen-systemd-6.1_COST := 90
+xen-systemd-6.1_COST := 150
 
 # A guest short of memory while donors fail, and the same without what protects it: it has to hang there.
 HOGS_SECONDS ?= 600
