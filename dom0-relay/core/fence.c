@@ -139,14 +139,23 @@ void fence_open(struct session *s, struct core_donor *d)
 	fence_send(s, d, fence_done);
 }
 
+/* What it had confirmed it denies. True: that was once too often; now and then is forgiven. */
+bool fence_broken(struct session *s, const struct core_donor *d)
+{
+	struct sdonor *sd = &s->sd[d->index];
+	u64 forgiven = (s->core->now - sd->denied_at) / (DENIAL_FORGIVEN_MS * MS);
+
+	sd->denials -= forgiven < sd->denials ? (u32)forgiven : sd->denials;
+	sd->denied_at = s->core->now;
+	return ++sd->denials > DONOR_MAX_DENIALS;
+}
+
 /* It confirmed the fence, and now knows nothing of it (UNKNOWN, NOFENCE). -EPROTO: that was once too often. */
 int fence_denied(struct session *s, struct core_donor *d)
 {
-	struct sdonor *sd = &s->sd[d->index];
-
-	if (sd->state != SD_READY)
+	if (s->sd[d->index].state != SD_READY)
 		return 0;		/* it is asked already */
-	if (++sd->denials > DONOR_MAX_DENIALS)
+	if (fence_broken(s, d))
 		return -EPROTO;
 	fence_open(s, d);
 	return 0;
@@ -329,7 +338,7 @@ void fence_not_reserved(const struct dop *dop)
 
 	if (sd->reserved > before)
 		sd->reserved = before;
-	sd->full_until = s->core->now + 1000 * MS;
+	sd->full_until = s->core->now + FULL_MS * MS;
 }
 
 static int reserve_silent(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)

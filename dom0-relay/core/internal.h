@@ -60,11 +60,14 @@ enum {
 	SESSION_MAX_CHANGES	= 64,	/* extents of one session that change their record at once, urgent ones apart */
 	HEDGE_MAX		= 1000,	/* hundredths of a hedged fetch that a donor may have in reserve */
 	DONOR_MAX_DENIALS	= 8,	/* of a confirmed fence or record: an admin may free a session there, but not over and over */
+	DENIAL_FORGIVEN_MS	= 10000,	/* one of them in so much time */
 	DONOR_MAX_RETRIES	= 3,	/* of a store that a donor found damaged on arrival */
 	RETRY_MS		= 1000,	/* after a refused attach; half of it is enforced, guests' clocks are their own */
 	OPINION_MS		= 5000,	/* between two times that the same donor has all others asked whether it lies */
 	LOST_GATHER_MS		= 100,	/* extents that are lost together are told of together */
 	LOST_SAY_MS		= 10000, /* between two times that a guest is said to have lost some */
+	FULL_MS			= 1000,	/* a donor that had no room for an extent is not asked again for so long */
+	REFUSED_MS		= 5000,	/* nor one that had none for a page of an extent which it holds */
 	NO_ROOM_SAY_MS		= 10000, /* between two complaints that nobody has room for a replacement */
 	OFFENCE_FORGOTTEN_MS	= 300000,	/* a donor that kept the protocol for so long has a clean record */
 
@@ -253,7 +256,7 @@ u8 room_most_copies(const struct session *s);
 u64 room_single(const struct session *s, u32 index);
 u64 room_owed(const struct session *s);
 
-/* ---- extents (extent.c, change.c) --------------------------------------------------------------------------------------- */
+/* ---- extents (extent.c, propose.c, change.c) --------------------------------------------------------------------------------------- */
 
 enum extent_state {
 	X_NONE,			/* no record */
@@ -307,6 +310,16 @@ bool placement_live_usable(const struct session *s, const struct placement *p);
 unsigned int placement_copies(const struct extent *x, const struct placement *p);
 void extent_count(struct extent *x, int by);
 int change_begin(struct extent *x);
+void extent_touch(struct extent *x, const struct replica *r);	/* it may be left with what no record names */
+
+enum proposal {
+	PROPOSED,
+	PROPOSE_SAME,		/* nothing to change */
+	PROPOSE_WAIT,		/* somebody who must agree cannot be asked now */
+	PROPOSE_NOSPACE,
+};
+
+enum proposal extent_propose(struct extent *x, struct placement *p);
 bool replica_usable(const struct session *s, const struct replica *r);
 bool replica_gone(const struct replica *r);	/* its bytes exist no longer */
 bool extent_wants_copy(const struct extent *x);
@@ -341,7 +354,8 @@ struct sdonor {
 	u64 reserved;		/* pages */
 	u64 full_until;		/* said no room: not asked again until then */
 	u32 list_next;		/* LISTING: first extent not heard of yet */
-	u32 denials;		/* of the fence or a record that it had confirmed, on this connection */
+	u32 denials;		/* of the fence or a record that it had confirmed, on this connection, and not forgiven */
+	u64 denied_at;
 	u32 fallback;		/* extents reserved before a RESERVE that may be refused */
 	u64 fence_epoch;	/* what the donor told with a refusal */
 	u64 opinion_at;		/* others are not asked before whether its word is true */
@@ -416,6 +430,7 @@ void session_conditions(const struct session *s, u32 *placed, u32 *degraded, u32
 
 void fence_open(struct session *s, struct core_donor *d);
 int fence_denied(struct session *s, struct core_donor *d);
+bool fence_broken(struct session *s, const struct core_donor *d);
 void fence_set_aside(struct session *s, struct core_donor *d, u32 status);
 void fence_ready(struct session *s, struct core_donor *d);
 void fence_retain(struct session *s, struct core_donor *d);
@@ -470,6 +485,7 @@ struct greq {
 	bool hedged;
 	bool patience;			/* FETCH: a donor asked for a moment */
 	bool replaced;			/* who refused was to be replaced once */
+	bool passed;			/* a later write to the extent was answered before */
 	u8 status[MEMX_MAX_PAGES];
 	u8 refusal[MEMX_MAX_PAGES];	/* STORE: what those said who refused */
 	struct {

@@ -9,7 +9,8 @@
  *	answer of a donor		what it means for the replica	the page's status
  *	OK				has it				as the others say
  *	PARTIAL				has what is OK			per page, the worst of all replicas
- *	OLD				has something newer		OLD: the guest knows whether that is so
+ *	OLD, nothing later was sent	cannot be: like NOSPACE		as the others say; where nobody can replace it, OLD
+ *	OLD otherwise			has something newer		OLD: the guest knows whether that is so
  *	NOSPACE				has it not, will not: replaced	as the others say; where nobody can replace it, NOSPACE: the
  *									write fails, the page stays in the guest
  *	AGAIN, LIMIT			asked again a moment later	- (for too long: the donor loses its connection)
@@ -62,6 +63,36 @@ static void account(struct greq *req, u32 good)
 	}
 }
 
+/* Do the two write the same slot? Slots ascend in each. */
+static bool share_a_slot(const struct greq *a, const struct greq *b)
+{
+	u32 i = 0, k = 0;
+
+	while (i < a->count && k < b->count) {
+		if (slot_of(a, i) == slot_of(b, k))
+			return true;
+		if (slot_of(a, i) < slot_of(b, k))
+			i++;
+		else
+			k++;
+	}
+	return false;
+}
+
+/* What came before it and is not answered yet: a donor may have this one, and not that. */
+static void pass_others(const struct greq *req)
+{
+	struct list *pos;
+
+	list_for_each(pos, &req->extent->writes) {
+		struct greq *other = list_entry(pos, struct greq, in_extent);
+
+		if (other == req)
+			return;
+		other->passed |= share_a_slot(other, req);
+	}
+}
+
 static void store_finish(struct greq *req)
 {
 	struct extent *x = req->extent;
@@ -88,6 +119,7 @@ static void store_finish(struct greq *req)
 		seg[1].len = req->count * (u32)sizeof(want[0]);
 	}
 	account(req, good);
+	pass_others(req);
 	link_reply(req->link, req->lane, req->op, req->tag, x->s->epoch, status, seg, status == MEMX_S_PARTIAL ? 2 : 1);
 	greq_drop(req);
 }
@@ -152,17 +184,38 @@ static void store_check(struct greq *req)
 /* ---- the answers of donors ---------------------------------------------------------------------------------------------------- */
 
 /*
- * What the donor said of each page. Of OLD nobody but the guest knows whether it is true. A discard leaves nothing to be lost. But
- * a store that it would not take must not be missing there: refused.
+ * May a donor have something newer? All versions are the guest's, each higher than those before it: only where it has sent another
+ * write to one of these slots since, which is on its way or was answered already.
  */
-static void hear(struct greq *req, const struct core_donor *d, const u8 *said)
+static bool may_be_old(const struct greq *req)
 {
-	bool refused = false;
+	const struct list *pos;
+
+	for (pos = req->in_extent.next; pos != &req->extent->writes; pos = pos->next)
+		if (share_a_slot(req, list_entry(pos, struct greq, in_extent)))
+			return true;
+	return req->passed;
+}
+
+/*
+ * What the donor said of each page. Where it may have something newer, the guest knows whether that is so. A discard leaves nothing to
+ * be lost. But a store that it would not take must not be missing there: refused.
+ */
+static void hear(struct greq *req, struct core_donor *d, const u8 *said)
+{
+	struct sdonor *sd = &req->extent->s->sd[d->index];
+	bool refused = false, lies = false, newer = may_be_old(req);
 	u8 *to;
 	u32 i;
 
-	for (i = 0; i < req->count; i++)
-		refused |= req->op == MEMX_OP_STORE && said[i] != MEMX_S_OK && said[i] != MEMX_S_OLD;
+	for (i = 0; i < req->count && req->op == MEMX_OP_STORE; i++) {
+		if (said[i] == MEMX_S_NOSPACE)
+			sd->full_until = d->core->now + REFUSED_MS * MS;
+		lies |= said[i] == MEMX_S_OLD && !newer;
+		refused |= said[i] != MEMX_S_OK && (said[i] != MEMX_S_OLD || !newer);
+	}
+	if (lies && d->shunned_until <= d->core->now)
+		donor_shun(d);
 	to = refused ? req->refusal : req->status;
 	for (i = 0; i < req->count; i++)
 		to[i] = worse(to[i], said[i]);
@@ -175,7 +228,7 @@ static void hear(struct greq *req, const struct core_donor *d, const u8 *said)
 		 req->extent->index, d->name, req->count);
 }
 
-static void hear_all(struct greq *req, const struct core_donor *d, u32 status)
+static void hear_all(struct greq *req, struct core_donor *d, u32 status)
 {
 	u8 said[MEMX_MAX_PAGES];
 
@@ -189,7 +242,7 @@ static bool may_be_of_a_page(u32 status)
 	return status == MEMX_S_OK || status == MEMX_S_OLD || status == MEMX_S_NOSPACE || status == MEMX_S_CORRUPT;
 }
 
-static int hear_pages(struct greq *req, const struct core_donor *d, const struct rbuf *body)
+static int hear_pages(struct greq *req, struct core_donor *d, const struct rbuf *body)
 {
 	u8 said[MEMX_MAX_PAGES];
 	struct memx_want want;
@@ -217,7 +270,7 @@ static int wrong_generation(struct extent *x, struct core_donor *d, u64 held)
 		return 0;
 	}
 	/* Its listing had nothing newer, and it has confirmed this record since: believed a few times, or the store never ends. */
-	if (++x->s->sd[d->index].denials > DONOR_MAX_DENIALS)
+	if (fence_broken(x->s, d))
 		return -EPROTO;
 	extent_newer(x, held);
 	return 0;

@@ -138,7 +138,35 @@ static void a_newer_record_is_not_claimed_for_ever(void **state)
 	}
 }
 
-static const u32 no_more[] = { MEMX_S_NOSPACE, MEMX_S_CORRUPT };
+static u32 denials;
+
+static u32 denies_once(struct wdonor *d, const struct memx_head *head)
+{
+	(void)d;
+	return head->op == MEMX_OP_STORE && !denials++ ? MEMX_S_UNKNOWN : MEMX_S_OK;
+}
+
+/* An admin frees a session there now and then, in a year: each time it is fenced anew, and no harm done. */
+static void a_fence_that_is_denied_now_and_then(void **state)
+{
+	u32 i;
+
+	(void)state;
+	cluster(2, 2);
+	stored(0, 8);
+	holder(0, 0)->refuse = denies_once;
+	for (i = 0; i < 3 * DONOR_MAX_DENIALS; i++) {
+		denials = 0;
+		stored(i, 1);
+		assert_true(denials >= 2);
+		world_pass(w, 60000);
+	}
+	assert_int_equal(world_counters(w).donor_violations, 0);
+	assert_int_equal(world_counters(w).donor_losses, 0);
+	assert_int_equal(live_copies(0), 2);
+}
+
+static const u32 no_more[] = { MEMX_S_NOSPACE, MEMX_S_CORRUPT, MEMX_S_OLD };
 
 /* One copy does not take a store that the other one has: a third donor takes its place, and the guest notices nothing. */
 static void who_refuses_a_store_is_replaced(void **state)
@@ -171,6 +199,47 @@ static void who_refuses_a_store_is_replaced(void **state)
 	}
 }
 
+static u32 put_off;
+
+static u32 puts_off_the_first(struct wdonor *d, const struct memx_head *head)
+{
+	(void)d;
+	return head->op == MEMX_OP_STORE && !put_off++ ? MEMX_S_AGAIN : MEMX_S_OK;
+}
+
+/* A later write to the slot was quicker at one of two donors: what it says of the earlier one is true, and costs it nothing. */
+static void an_old_write_may_be_called_old(void **state)
+{
+	struct wreq *first, *second;
+	u32 i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		cluster(3, 2);
+		stored(0, 8);
+		put_off = 0;
+		holder(0, 0)->refuse = puts_off_the_first;
+		first = wguest_store(g, 4, 4);
+		g->slot[4].busy = false;	/* it writes again without waiting, as a guest may */
+		g->slot[5].busy = false;
+		second = wguest_store(g, 4, 1 + i);
+		if (i)
+			holder(0, 1)->way_ns = 50 * MS;		/* the second is on its way yet, or was answered before */
+		world_pass(w, 500);
+		assert_true(second->done && second->status == MEMX_S_OK);
+		assert_true(first->done && first->status == MEMX_S_PARTIAL);
+		assert_int_equal(first->page_status[0], MEMX_S_OLD);
+		assert_int_equal(first->page_status[3], MEMX_S_OK);
+		assert_int_equal(world_counters(w).replicas_dropped, 0);
+		assert_int_equal(world_counters(w).records, 1);
+		g->slot[4].state = SLOT_STORED;
+		g->slot[4].good = second->version[0];
+		fetched(4, 1);
+		if (!i)
+			world_free(w);
+	}
+}
+
 /* Of three copies two do not take a store, and there is one donor to replace them: not with fewer copies than before. */
 static void two_that_refuse_are_not_replaced_by_one(void **state)
 {
@@ -189,6 +258,47 @@ static void two_that_refuse_are_not_replaced_by_one(void **state)
 	assert_true(r->done);
 	assert_int_equal(r->status, MEMX_S_NOSPACE);
 	assert_int_equal(live_copies(0), 3);
+}
+
+/*
+ * A donor wants its memory back, and the one that is to take the copy over does not take stores: both live copies have them, so the
+ * newcomer goes, and no store fails. It is not tried again with each store.
+ */
+static void what_only_relieves_another_may_refuse(void **state)
+{
+	struct wdonor *beside, *asks;
+	u64 records;
+	u32 i;
+
+	(void)state;
+	cluster(3, 2);
+	stored(0, 8);
+	beside = donor_beside(0);
+	asks = holder(0, 0);
+	odd_op = MEMX_OP_STORE;
+	odd_status = MEMX_S_NOSPACE;
+	beside->tamper = oddly;
+	wdonor_limit(asks, 0);
+	for (i = 0; i < 400 && state_at(0, beside) != MEMX_R_SYNCING; i++)
+		if (!world_roll(w))
+			world_tick(w);
+	assert_int_equal(state_at(0, beside), MEMX_R_SYNCING);
+	world_settle(w);
+	records = world_counters(w).records;
+	for (i = 0; i < 200; i++) {
+		struct wreq *r = wguest_store(g, i % 8, 1);
+
+		world_pass(w, 20);
+		assert_true(r->done && r->status == MEMX_S_OK);
+	}
+	assert_int_equal(live_copies(0), 2);
+	assert_in_range(world_counters(w).records - records, 1, 4);
+	beside->tamper = NULL;		/* it has room now: the copy moves after all */
+	for (i = 0; i < 100 && state_at(0, asks) != MEMX_R_NONE; i++)
+		world_pass(w, 200);
+	assert_int_equal(state_at(0, asks), MEMX_R_NONE);
+	assert_int_equal(live_copies(0), 2);
+	fetched(0, 8);
 }
 
 /* With nobody to replace it the write fails: one copy fewer were not what the guest was promised. The copy stays. */
@@ -374,8 +484,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rule(not_now_is_not_for_ever), rule(a_fence_is_not_denied_for_ever), rule(a_newer_record_is_not_claimed_for_ever),
+		rule(a_fence_that_is_denied_now_and_then),
 		rule(not_now_is_said_by_each_for_itself), rule(who_refuses_a_store_is_replaced),
-		rule(two_that_refuse_are_not_replaced_by_one),
+		rule(an_old_write_may_be_called_old), rule(two_that_refuse_are_not_replaced_by_one),
+		rule(what_only_relieves_another_may_refuse),
 		rule(without_a_replacement_a_refused_store_fails), rule(a_short_lag_gives_another_chance),
 		rule(a_lag_makes_no_donor_slow), rule(who_has_it_all_is_told_of_the_record),
 		rule(a_lonely_word_is_checked_now_and_then),
