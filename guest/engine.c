@@ -486,6 +486,29 @@ void memx_engine_hurry(struct memx_engine *e)
 	}
 }
 
+/* Is the relay expected to do something here: answer, make room, come at all? */
+static bool waits_for_relay(const struct memx_lane *l)
+{
+	return !l->go || l->n_owed || l->reqs.used_requests || l->reqs.n_pending;
+}
+
+void memx_engine_look(struct memx_engine *e)
+{
+	unsigned long flags;
+	bool due;
+	u8 i;
+
+	for (i = 0; i < e->lanes; i++) {
+		struct memx_lane *l = &e->lane[i];
+
+		memx_lock(&l->lock, flags);
+		due = l->up && waits_for_relay(l);
+		memx_unlock(&l->lock, flags);
+		if (due)
+			e->ops->wake_lane(e->ctx, i);
+	}
+}
+
 void memx_engine_gone(struct memx_engine *e, bool gone)
 {
 	memx_store_once(&e->gone, gone);
@@ -513,6 +536,18 @@ void memx_engine_abandon(struct memx_engine *e, int err)
 		memx_unlock(&l->lock, flags);
 	}
 	memx_engine_finish(e, &done);
+}
+
+void memx_engine_drop_discards(struct memx_engine *e)
+{
+	unsigned long flags;
+	bool due;
+
+	memx_lock(&e->lock, flags);
+	due = e->attach.detach && e->attach.state != MEMX_A_ATTACHED && e->attach.state != MEMX_A_DETACHING;
+	memx_unlock(&e->lock, flags);
+	if (due)
+		memx_engine_abandon(e, -ECANCELED);
 }
 
 bool memx_engine_idle(struct memx_engine *e)

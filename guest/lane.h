@@ -184,10 +184,22 @@ void memx_engine_tick(struct memx_engine *e, u64 before);
  */
 void memx_engine_hurry(struct memx_engine *e);
 
+/*
+ * Has the lanes' threads look at the rings where something is expected of the relay, as if an event had come. To be called a few
+ * times a second while swap is on: an event may be held back by what waits for the very page that it is about.
+ */
+void memx_engine_look(struct memx_engine *e);
+
 /* From now on every item that is submitted ends with -EIO at once (superseded, or stopping); or no longer. */
 void memx_engine_gone(struct memx_engine *e, bool gone);
 /* Ends every item that is here with @err. Lanes are down, so that none is out. */
 void memx_engine_abandon(struct memx_engine *e, int err);
+
+/*
+ * Ends the discards that wait for a channel when all that the donors hold is to be freed, and there is none: they are for nothing,
+ * and a suspend would wait for them. To be called in each round of the worker; no page of the swap core is here once that is so.
+ */
+void memx_engine_drop_discards(struct memx_engine *e);
 
 /* Nothing pending, out, parked or held on any lane. */
 bool memx_engine_idle(struct memx_engine *e);

@@ -62,10 +62,18 @@ static const struct memx_link_events link_events = {
 	.refused = session_refused,
 };
 
-/* Runs when the tasks are thawed after a suspend that was refused: see memx_session_quiesce(). */
+/* Runs when the tasks are thawed, whatever became of the suspend: see memx_session_quiesce(). */
 static void session_thawed(struct work_struct *work)
 {
-	memx_session_writes(container_of(work, struct memx_session, thawed), true);
+	struct memx_session *s = container_of(work, struct memx_session, thawed);
+	bool forgotten;
+
+	mutex_lock(&s->work_mutex);
+	forgotten = s->suspended;
+	mutex_unlock(&s->work_mutex);
+	if (forgotten)
+		memx_session_resume(s);
+	memx_session_writes(s, true);
 }
 
 static void session_init(struct memx_session *s, const struct memx_session_config *config, memx_session_event_fn event,
@@ -318,14 +326,14 @@ int memx_session_quiesce(struct memx_session *s, unsigned int timeout_ms)
 	if (quiet)
 		memx_worker_lanes_down(s);
 	mutex_unlock(&s->work_mutex);
-	if (quiet)
-		return 0;
 	/*
-	 * Not yet: the other drivers' resume may reclaim by writing to us, in the very thread that has to thaw user space. Nor is
-	 * .complete enough: kernels older than the autumn of 2025 call it for nobody where one .freeze failed. Freezable work runs
-	 * behind either.
+	 * Where this refuses, writes go on failing for a while: the other drivers' resume may reclaim by writing to us, in the very
+	 * thread that has to thaw user space. And kernels older than the autumn of 2025 resume nobody, and call no .complete, where
+	 * one driver's .freeze failed, be it ours or another's. Freezable work runs behind all of that, when the tasks do.
 	 */
 	queue_work(system_freezable_wq, &s->thawed);
+	if (quiet)
+		return 0;
 	memx_session_wake(s);
 	return session_may_return(s) ? -EBUSY : -EAGAIN;
 }

@@ -7,9 +7,11 @@
  * handler leaves over. None is freezable, for pages move while the rest of the guest is being frozen. What they do while
  * swap is on they do with PF_MEMALLOC: should something allocate, it must not wait for reclaim, which may wait for it.
  *
- * Locks, outermost first: work_mutex (a round of the worker; suspend) - engine.lock, lane locks, pool locks (see lane.h;
- * taken in interrupts) - reason_lock. trim_mutex is taken inside work_mutex and alone. Nothing that can wait for a page is
- * done under any of them.
+ * Locks, outermost first: the swap file's inode lock (swapon, the kernel's) - work_mutex (a round of the worker; suspend) -
+ * trim_mutex, or fs_mutex and in it the lock of the header's folio (swapfs.c) - engine.lock, lane locks, pool locks (see lane.h;
+ * taken in interrupts, none inside another but as said there) - reason_lock. trim_mutex is also taken alone, fs_mutex also inside
+ * the super block's s_umount. Whoever reads the header gives its folio back before he takes work_mutex or waits. Nothing that can
+ * wait for a page is done under any of them.
  */
 #ifndef MEMX_GUEST_SESSION_INT_H
 #define MEMX_GUEST_SESSION_INT_H
@@ -83,7 +85,7 @@ struct memx_session {
 	u32 slots;			/* granted; 0 before the first attach of this session */
 	u32 deadline_ms, trim_pages;
 	bool writes;			/* else they fail at once; see swap_enter() */
-	struct work_struct thawed;	/* allows them after a suspend that was refused */
+	struct work_struct thawed;	/* after a suspend, also one that was refused: allows them, and resumes where nobody did */
 	bool started, stopping;
 	bool gone;			/* superseded */
 

@@ -270,7 +270,11 @@ static void send_control(struct memx_session *s)
 		s->detach_due = false;
 }
 
-/* What has to happen from time to time: retries, deadlines, batches that were put off, freed slots. */
+/*
+ * What has to happen from time to time: retries, deadlines, batches that were put off, freed slots. And a look at what events
+ * should have told: Xen opens a port whose events came too fast, or were handled too slowly, from the system's work queue ("late
+ * end of interrupt"). That one has no rescuer: where all its workers wait in reclaim for a page to be stored, the port stays shut.
+ */
 static void tick(struct memx_session *s)
 {
 	u64 now = ktime_get_ns(), age = (u64)READ_ONCE(s->deadline_ms) * NSEC_PER_MSEC;
@@ -284,6 +288,7 @@ static void tick(struct memx_session *s)
 		memx_engine_tick(&s->engine, age && now > age ? now - age : 0);
 	}
 	memx_engine_hurry(&s->engine);
+	memx_engine_look(&s->engine);
 	if (!s->quiescing)
 		memx_trim(s);
 }
@@ -320,6 +325,7 @@ static void round_of_work(struct memx_session *s)
 		renew(s);
 	if (!s->renew_due) {
 		act(s, memx_engine_take(&s->engine));
+		memx_engine_drop_discards(&s->engine);
 		send_control(s);
 	}
 	if (time_after_eq(jiffies, s->next_tick)) {

@@ -346,6 +346,63 @@ static void detach_does_not_wait_for_ever(void **state)
 	assert_int_equal(w->outstanding, 0);
 }
 
+/* Discards that were out when the relay went are for nothing once swap is off: they end, though no relay ever comes. */
+static void discards_of_a_swap_that_is_off_wait_for_nobody(void **state)
+{
+	struct world *w = *state;
+
+	store(w, 0, 256, 64, 1);
+	run(w);
+	w->silent = true;
+	discard(w, 0, 256, 64);
+	run(w);
+	crash(w);
+	pass(w, 200);
+	assert_int_equal(w->outstanding, 64);	/* swap may be on: a relay that comes is told of them */
+	w->e.actions |= memx_attach_detach(&w->e.attach, w->now);
+	w->woken_session = true;
+	pass(w, 200);
+	assert_int_equal(w->outstanding, 0);
+	ended(w, 0, 64, -ECANCELED);
+	w->silent = false;
+	while (w->e.attach.detach)
+		pass(w, 700);
+	assert_int_equal(w->violations, 0);
+}
+
+/* What an event should tell is looked for without one: only where something is expected. */
+static void no_event_is_needed_for_ever(void **state)
+{
+	struct world *w = *state;
+
+	w->woken = 0;
+	memx_engine_look(&w->e);
+	assert_int_equal(w->woken, 0);
+	w->silent = true;
+	store(w, 0, 256, 1, 1);		/* of the lane 2 */
+	run(w);
+	w->woken = 0;
+	memx_engine_look(&w->e);
+	assert_int_equal(w->woken, 1U << 2);
+	fetch(w, 1, 256, 1);		/* held behind the store, so its own lane expects nothing yet */
+	w->silent = false;
+	run(w);
+	holds(w, 1, 256, 1, 1);
+	w->woken = 0;
+	memx_engine_look(&w->e);
+	assert_int_equal(w->woken, 0);
+	/* A relay that has gone, and then the next one's hello. */
+	w->silent = true;
+	crash(w);
+	pass(w, 700);
+	assert_int_equal(w->e.attach.state, MEMX_A_OFFERED);
+	w->woken = 0;
+	memx_engine_look(&w->e);
+	assert_int_equal(w->woken, (1U << LANES) - 1);
+	w->silent = false;
+	run(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -367,6 +424,8 @@ int main(void)
 		T(detach_draws_a_new_session),
 		T(detach_comes_after_the_discards),
 		T(detach_does_not_wait_for_ever),
+		T(discards_of_a_swap_that_is_off_wait_for_nobody),
+		T(no_event_is_needed_for_ever),
 	};
 
 	return cmocka_run_group_tests_name("engine-attach", tests, NULL, NULL);
