@@ -31,5 +31,6 @@ xen-options-pv-6.1_CMD := guest/tests/test-options.py 6.1 pv
 $(foreach t,xen-suspend-pv-6.1 xen-suspend-pvh-6.12 xen-options-pv-6.1,\
 	$(eval $(t)_PROGS := memx-dom0-relay memx-server memxctl memx-pages)$(eval $(t)_DEPS := module-$(lastword $(subst -, ,$(t))))\
 	$(eval $(t)_TIMEOUT := 1500)$(eval $(t)_COST := 110))
+xen-suspend-pv-6.1_COST := 310
 xen-vchan-pv-6.1_COST := 200
 xen-vchan-pvh-6.12_COST := 120

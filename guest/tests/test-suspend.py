@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A guest that is paging is checkpointed, saved and restored on real Xen: test-suspend.py KERNEL pv|pvh [TEST...]
 
-The relay and the donors are the real ones. A second guest is only there to leave its memory to the copy. Prints TAP.
+The relay and the donors are the real ones. A second guest is only there to leave its memory to the copy. Suspends that are
+refused, and one that must not be, come last. Prints TAP.
 """
 
 import os
@@ -14,6 +15,9 @@ import xenlib  # noqa: E402
 STATISTICS = "/sys/devices/platform/memx/statistics"
 MIB = 88
 IMAGE = "/tmp/guest0.save"
+CONSOLE = "/var/log/xen/console/guest-guest0.log"
+SHY = "/sys/fs/cgroup/shy"
+SHY_FILE = "/dev/shm/shy"
 COPY_CONFIG = "/tmp/copy.cfg"
 COPY_CONSOLE = "/var/log/xen/console/guest-copy.log"
 # The copy has the original's addresses, so its interface leads nowhere.
@@ -35,6 +39,10 @@ def session(t):
 
 def state(t):
     return t.sh("guest0", "cat /sys/devices/platform/memx/state").strip()
+
+
+def in_flight(t):
+    return int(t.sh("guest0", "cat /sys/devices/platform/memx/inflight"))
 
 
 def begin(t, seed, *how):
@@ -113,7 +121,85 @@ def relay_is_away(t):
     print(f"# {t.pages_end(job)}")
 
 
-ALL = [checkpoint, checkpoint_without_relay, save_and_restore, relay_is_away]
+def shy_file(t, kib):
+    """
+    A file in shared memory that leaves it when it is told to: no program waits for its pages, where there are fewer than
+    the module has room for. Its checksum.
+    """
+    t.sh("guest0", f"test -d {SHY} || {{ mount -t cgroup2 cgroup2 /sys/fs/cgroup && "
+                   f"echo +memory >/sys/fs/cgroup/cgroup.subtree_control && mkdir {SHY}; }}")
+    t.sh("guest0", f"sh -c 'echo $$ >{SHY}/cgroup.procs && exec dd if=/dev/urandom of={SHY_FILE} bs=1K count={kib} 2>/dev/null'")
+    return t.sh("guest0", f"md5sum {SHY_FILE}")
+
+
+def push_out(t):
+    """As far as that goes; where no relay is there the kernel says that it did not get as much as was asked for."""
+    t.sh("guest0", f"echo 4M >{SHY}/memory.reclaim || true")
+
+
+def suspend_is_refused(t):
+    """
+    Pages are on their way and there is no relay, so the guest refuses to be suspended. It is not left as a suspended one: what
+    waits goes on with the next relay, writes are taken, and swap goes off and on.
+    """
+    checksum = shy_file(t, 768)
+    t.must("relay", "host0", "kill")
+    t.wait("the channel to be lost", lambda: state(t) != "attached")
+    push_out(t)
+    assert in_flight(t), "nothing waits for a relay"
+    refusals = int(t.sh("host0", f"grep -c 'suspend refused' {CONSOLE} || true"))
+    # As the toolstack asks for it, which would wait a minute more than the guest does.
+    t.sh("host0", "xenstore-write /local/domain/$(xl domid guest0)/control/shutdown suspend")
+    t.wait("the guest to refuse", lambda: int(t.sh("host0", f"grep -c 'suspend refused' {CONSOLE} || true")) > refusals)
+    assert "s" not in t.sh("host0", "xl list guest0 | tail -n 1").split()[4], "the guest refused and is suspended"
+    line = t.sh("host0", f"grep 'suspend refused' {CONSOLE} | tail -n 1")
+    print(f"# {line.strip()}")
+    t.must("relay", "host0", "start")
+    t.wait("the session to attach again", lambda: state(t) == "attached")
+    assert t.sh("guest0", f"md5sum {SHY_FILE}") == checksum
+    shy_file(t, 768)
+    stores = counter(t, "stores")
+    push_out(t)
+    t.wait("pages to be stored again", lambda: counter(t, "stores") > stores)
+    who = session(t)
+    t.sh("guest0", "memx-swapon off && memx-swapon on")
+    assert session(t) != who, "swap came on again with the session that was given up"
+    t.sh("guest0", f"rm {SHY_FILE}")
+    print(f"# {t.pages('guest0', MIB, '--touches', 200, '--seed', 6)}")
+
+
+def swap_off_does_not_refuse(t):
+    """
+    Discards are on their way when the relay goes, and swap goes off: nobody waits for them any more, and the suspend is not
+    refused. A swapon that waits for the next session holds it up for as long as it waits, and fails.
+    """
+    # No other page is out, for whose sake swapoff would wait for the relay.
+    t.sh("guest0", "memx-swapon off && memx-swapon on")
+    shy_file(t, 8192)
+    stores = counter(t, "stores")
+    push_out(t)
+    t.wait("pages to be stored", lambda: counter(t, "stores") > stores + 200)
+    t.must("relay", "host0", "stop")
+    trimmed = counter(t, "trimmed")
+    t.sh("guest0", f"rm {SHY_FILE}")
+    t.wait("freed slots to be found", lambda: counter(t, "trimmed") > trimmed)
+    t.sh("guest0", "memx-swapon off")
+    assert in_flight(t), "no discard waits for a relay"
+    t.must("relay", "host0", "kill")
+    t.wait("the channel to be lost", lambda: state(t) not in ("attached", "detaching"))
+    who = session(t)
+    job = t.start("guest0", "memx-swapon", "on")
+    t.wait("swapon to be called", lambda: t.sh("guest0", "pidof swapon || true").strip())
+    t.sh("host0", f"xl save -c guest0 {IMAGE} && rm {IMAGE}")
+    assert job.end().status, "swap came on without a relay"
+    t.must("relay", "host0", "start")
+    t.wait("the session to be freed, and the next to attach", lambda: state(t) == "attached" and session(t) != who)
+    t.sh("guest0", "memx-swapon on")
+    print(f"# {t.pages('guest0', MIB, '--touches', 200, '--seed', 7)}")
+    assert counter(t, "fetch_errors") == 0 and counter(t, "corrupt") == 0 and counter(t, "violations") == 0
+
+
+ALL = [checkpoint, checkpoint_without_relay, save_and_restore, relay_is_away, suspend_is_refused, swap_off_does_not_refuse]
 
 
 def main():
