@@ -116,8 +116,9 @@ static void element(const struct dop *dop, u32 i, u32 *slot, u64 *version)
 }
 
 /* How one slot fared at the target. OLD says that it has something newer from the foreground, which is proved at the end. */
-static void stored_one(struct repair *r, const struct dop *dop, u32 i, u32 status)
+static u32 stored_one(struct repair *r, const struct dop *dop, u32 i, u32 status)
 {
+	bool took = status == MEMX_S_OK || status == MEMX_S_OLD;
 	u64 version;
 	u32 slot, at;
 
@@ -130,6 +131,7 @@ static void stored_one(struct repair *r, const struct dop *dop, u32 i, u32 statu
 	else
 		r->failed = true;
 	r->flags[at] &= (u8)~SLOT_BUSY;
+	return took ? MEMX_S_OK : status;
 }
 
 /* The target's answer to a copy or a discard. */
@@ -138,7 +140,7 @@ static int stored(struct dop *dop, u32 status, const struct memx_head *head, str
 	struct repair *r = dop->repair;
 	struct memx_want want;
 	struct memx_io io;
-	u32 i, slot;
+	u32 i, slot, refused = MEMX_S_OK, said;
 	u64 version;
 
 	list_del(&dop->in_req);
@@ -159,8 +161,13 @@ static int stored(struct dop *dop, u32 status, const struct memx_head *head, str
 				goto broken;
 			one = memx_le32(want.status);
 		}
-		stored_one(r, dop, i, one);
+		said = stored_one(r, dop, i, one);
+		if (said != MEMX_S_OK)
+			refused = said;
 	}
+	/* One that came damaged is sent again. */
+	if (refused != MEMX_S_OK && refused != MEMX_S_CORRUPT)
+		repair_refused(r, dop->donor, refused);
 	if (!r->failed)
 		r->x->s->core->count.repair_pages += dop->mask;
 	batch_done(r);
@@ -254,6 +261,7 @@ static int fetched(struct dop *dop, u32 status, const struct memx_head *head, st
 
 	list_del(&dop->in_req);
 	if (status != MEMX_S_OK && status != MEMX_S_PARTIAL) {
+		repair_refused(r, dop->donor, status);
 		batch_failed(r);
 		return 0;
 	}

@@ -356,6 +356,7 @@ struct sdonor {
 	u32 list_next;		/* LISTING: first extent not heard of yet */
 	u32 denials;		/* of the fence or a record that it had confirmed, on this connection, and not forgiven */
 	u64 denied_at;
+	u32 repair_refusals;	/* of what repair asked, on this connection, less those passes that came through */
 	u32 fallback;		/* extents reserved before a RESERVE that may be refused */
 	u64 fence_epoch;	/* what the donor told with a refusal */
 	u64 opinion_at;		/* others are not asked before whether its word is true */

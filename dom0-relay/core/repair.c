@@ -64,6 +64,56 @@ void repair_fail(struct repair *r)
 	repair_free(r);
 }
 
+/*
+ * A donor that refuses what repair asks must not keep an extent from ever being whole again. A target without memory for it makes
+ * room for another one, as where it refuses a guest's store; so does one that says again and again what no donor that keeps the
+ * protocol says. A source that does is done without, where there is another one.
+ */
+void repair_refused(struct repair *r, struct core_donor *d, u32 status)
+{
+	struct extent *x = r->x;
+	struct sdonor *sd = &x->s->sd[d->index];
+
+	switch (status) {
+	case S_LOST:
+	case MEMX_S_FENCED:
+	case MEMX_S_SUPERSEDED:
+	case MEMX_S_UNKNOWN:
+	case MEMX_S_NOFENCE:
+	case MEMX_S_ABSENT:
+	case MEMX_S_GENERATION:
+		return;
+	default:
+		break;
+	}
+	x->s->core->count.repair_refused++;
+	core_say(x->s->core, CORE_LOG_WARN, "repair-refused", "guest=%s extent=%u donor=%s status=%s", x->s->name, x->index, d->name,
+		 status_word(status));
+	if (sd->repair_refusals <= DONOR_MAX_RETRIES && (d != r->target || status != MEMX_S_NOSPACE)) {
+		sd->repair_refusals++;
+	} else if (d == r->target) {
+		x->unfit |= bit64(d->index);
+		extent_review(x);
+	}
+}
+
+/* Is this source done without? Like one that is away: each live copy has all that was acknowledged. */
+static bool done_without(const struct extent *x, const struct replica *c)
+{
+	u8 i;
+
+	if (x->s->sd[c->donor->index].repair_refusals <= DONOR_MAX_RETRIES)
+		return false;
+	for (i = 0; i < x->cur.n; i++) {
+		const struct replica *o = &x->cur.r[i];
+
+		if (o != c && o->state == MEMX_R_LIVE && replica_usable(x->s, o) &&
+		    x->s->sd[o->donor->index].repair_refusals <= DONOR_MAX_RETRIES)
+			return true;
+	}
+	return false;
+}
+
 /* No copy of @at is right. That may last: it is looked at again less and less often. */
 void repair_stuck(struct repair *r, u32 at)
 {
@@ -82,8 +132,14 @@ static void repair_done(struct repair *r)
 {
 	struct extent *x = r->x;
 	struct relay_core *core = x->s->core;
+	u32 i;
 
 	x->repair_fails = 0;
+	if (x->s->sd[r->target->index].repair_refusals)
+		x->s->sd[r->target->index].repair_refusals--;
+	for (i = 0; i < r->sources; i++)
+		if (x->s->sd[r->source[i].donor->index].repair_refusals)
+			x->s->sd[r->source[i].donor->index].repair_refusals--;
 	core->count.replicas_repaired++;
 	core_say(core, CORE_LOG_INFO, "replica-repaired", "guest=%s extent=%u donor=%s", x->s->name, x->index, r->target->name);
 	x->promote = bit64(r->target->index);
@@ -168,10 +224,12 @@ static int scan_done(struct dop *dop, u32 status, const struct memx_head *head, 
 
 	list_del(&dop->in_req);
 	if (status != MEMX_S_OK) {
-		if (last_resort(r, d))
+		if (last_resort(r, d)) {
 			scan_over(r);	/* it would have been of use, no more */
-		else
-			repair_fail(r);
+			return 0;
+		}
+		repair_refused(r, d, status);
+		repair_fail(r);
 		return 0;
 	}
 	if (head->len < sizeof(list))
@@ -264,7 +322,7 @@ static void repair_start(struct extent *x, struct replica *target)
 	for (i = 0; i < x->cur.n; i++) {
 		struct replica *c = &x->cur.r[i];
 
-		if (c != target && !replica_usable(s, c))
+		if (c != target && (!replica_usable(s, c) || done_without(x, c)))
 			continue;
 		if (c != target) {
 			r->source[r->sources].donor = c->donor;

@@ -195,6 +195,7 @@ static json_t *cmd_repair(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 			    number((bytes + rate - 1) / rate) : json_null());
 	json_object_set_new(o, "replicas_repaired", number(s.counters.replicas_repaired));
 	json_object_set_new(o, "repair_pages", number(s.counters.repair_pages));
+	json_object_set_new(o, "repair_refused", number(s.counters.repair_refused));
 	json_object_set_new(o, "no_repair_room", number(s.counters.no_repair_room));
 	json_object_set_new(o, "balanced", number(s.counters.balanced));
 	json_object_set_new(o, "extents_lost", number(s.counters.extents_lost));

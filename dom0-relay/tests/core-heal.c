@@ -328,6 +328,78 @@ static void what_was_proposed_before_goes(void **state)
 	assert_int_equal(wdonor_pages(back), 0);
 }
 
+/* ---- refusals ---------------------------------------------------------------------------------------------------------- */
+
+static u16 refused_op;
+static u32 refused_with;
+
+static u32 refuses(struct wdonor *d, const struct memx_head *head)
+{
+	(void)d;
+	return head->op == refused_op ? refused_with : MEMX_S_OK;
+}
+
+/* The donor that repair copies to has no memory for it, and nobody stores there meanwhile: another one that has takes its place. */
+static void a_target_without_memory_is_replaced(void **state)
+{
+	struct wdonor *lost, *full = NULL, *spare = NULL;
+	u32 i;
+
+	(void)state;
+	cluster(4, 2);
+	stored(0, 8);
+	lost = holder(0, 0);
+	for (i = 0; i < w->donors; i++) {
+		if (state_at(0, &w->donor[i]) != MEMX_R_NONE)
+			continue;
+		spare = full ? &w->donor[i] : NULL;
+		full = full ? full : &w->donor[i];
+	}
+	refused_op = MEMX_OP_STORE;
+	refused_with = MEMX_S_NOSPACE;
+	full->refuse = refuses;
+	spare->there = false;		/* so that the full one is chosen */
+	wdonor_drop(spare);
+	lost->there = false;
+	wdonor_drop(lost);
+	world_pass(w, 14000);
+	assert_int_equal(state_at(0, full), MEMX_R_SYNCING);
+	spare->there = true;
+	world_pass(w, 30000);
+	assert_int_equal(live_copies(0), 2);
+	assert_int_equal(state_at(0, spare), MEMX_R_LIVE);
+	assert_true(world_counters(w).repair_refused);
+	fetched(0, 8);
+}
+
+/* Of two live copies one will not be read by repair, in whatever way: what the other one has is copied all the same. */
+static void a_source_that_refuses_is_done_without(void **state)
+{
+	static const struct { u16 op; u32 status; } ways[] = {
+		{ MEMX_OP_SCAN, MEMX_S_IO }, { MEMX_OP_SCAN, MEMX_S_AGAIN }, { MEMX_OP_FETCH, MEMX_S_LIMIT },
+	};
+	u32 i;
+
+	(void)state;
+	for (i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+		struct wdonor *lost;
+
+		cluster(4, 3);
+		stored(0, 8);
+		lost = holder(0, 2);
+		refused_op = ways[i].op;
+		refused_with = ways[i].status;
+		holder(0, 1)->refuse = refuses;
+		lost->there = false;
+		wdonor_drop(lost);
+		world_pass(w, 120000);
+		assert_int_equal(live_copies(0), 3);
+		assert_true(world_counters(w).replicas_repaired);
+		if (i + 1 < sizeof(ways) / sizeof(ways[0]))
+			world_free(w);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -335,6 +407,7 @@ int main(void)
 		rule(repair_never_replicates_damage), rule(a_stale_copy_helps_repair),
 		rule(a_stale_copy_is_not_given_up_for_a_lesser_one), rule(only_what_another_has_is_missing),
 		rule(a_seal_excuses_nothing), rule(what_was_proposed_before_goes),
+		rule(a_target_without_memory_is_replaced), rule(a_source_that_refuses_is_done_without),
 	};
 
 	return cmocka_run_group_tests_name("relay core: copies that are damaged or incomplete", tests, NULL, NULL);
