@@ -21,7 +21,7 @@ static int stat_done(struct dop *dop, u32 status, const struct memx_head *head, 
 {
 	struct core_donor *d = dop->donor;
 	struct memx_stat *st = &d->last_stat;
-	bool first = !d->stat;
+	bool first = !d->stat, drained;
 
 	d->stat_out = false;
 	if (status == S_LOST)
@@ -33,7 +33,10 @@ static int stat_done(struct dop *dop, u32 status, const struct memx_head *head, 
 	d->domain[MEMX_LABEL_LEN] = 0;
 	d->total = memx_le64(st->pages_total);
 	d->reserved = memx_le64(st->pages_reserved);
+	drained = d->draining;
 	d->draining = memx_le32(st->flags) & MEMX_STAT_DRAINING;
+	if (drained && !d->draining)
+		donor_takes_again(d);
 	reclaim_asked(d, less(memx_le64(st->pages_asked), d->moved - d->moved_at_stat));
 	d->stat = true;
 	if (first && !d->duplicate)

@@ -187,6 +187,7 @@ struct core_donor {
 struct core_donor *donor_by_id(struct relay_core *core, const u8 id[16]);
 void donor_learn(struct core_donor *d);		/* takes over what the connection claims to be */
 void donors_reconsider(struct relay_core *core);	/* duplicates whose twin is gone */
+void donor_takes_again(struct core_donor *d);	/* new extents: what waits for a place may have one */
 /* donor.c, health.c */
 void donor_serves(struct core_donor *d);
 void donor_queue(struct dop *dop);		/* leaves when settled, in the order of its class */

@@ -114,11 +114,20 @@ static bool name_good(const char *name)
 	return len && len < CORE_NAME_LEN;
 }
 
+void donor_takes_again(struct core_donor *d)
+{
+	struct list *pos;
+
+	list_for_each(pos, &d->core->sessions)
+		session_review_all(list_entry(pos, struct session, in_core));
+}
+
 /* One that was on its way out is wanted again: sessions that took their leave of it come back. */
 static void donor_welcome_back(struct core_donor *d)
 {
 	struct list *pos;
 
+	donor_takes_again(d);
 	list_for_each(pos, &d->core->sessions) {
 		struct session *s = list_entry(pos, struct session, in_core);
 
@@ -147,6 +156,7 @@ struct core_donor *core_donor_add(struct relay_core *core, const char *name, voi
 				return NULL;
 			d->leaving = false;
 			donor_welcome_back(d);
+			core_settle(core);
 			return d;
 		}
 	}
@@ -236,6 +246,8 @@ int core_donor_empty(struct relay_core *core, const char *name, bool on, u64 now
 			continue;
 		d->emptied = on;
 		core_say(core, CORE_LOG_NOTICE, on ? "donor-emptying" : "donor-kept", "donor=%s", d->name);
+		if (!on)
+			donor_takes_again(d);
 		core_settle(core);
 		return 0;
 	}

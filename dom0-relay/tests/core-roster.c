@@ -565,6 +565,46 @@ static void refused_for_a_moment(void **state)
 	assert_true(f->done && f->status == MEMX_S_OK);
 }
 
+/* No donor takes new extents for a while: a store that needs one waits, and no longer than until one does again. */
+static void a_store_waits_for_a_donor_that_takes(void **state)
+{
+	enum { EMPTIED, DRAINING, LEAVING, WAYS } way;
+	struct wreq *r;
+	u32 i;
+
+	(void)state;
+	for (way = EMPTIED; way < WAYS; way++) {
+		cluster(2, 2);
+		assert_int_equal(wguest_do(g, wguest_store(g, 0, 4)), MEMX_S_OK);	/* each has something to keep */
+		w->cfg.repair_rate = 0;
+		core_reconfigure(w->core, &w->cfg, w->now);
+		for (i = 0; i < 2; i++) {
+			if (way == EMPTIED)
+				core_donor_empty(w->core, w->donor[i].name, true, w->now);
+			else if (way == DRAINING)
+				srv_set_draining(w->donor[i].srv, true);
+			else
+				core_donor_remove(w->donor[i].cd, w->now);
+		}
+		world_pass(w, 1000);
+		r = wguest_store(g, 64, 4);
+		world_pass(w, 1000);
+		assert_false(r->done);
+		for (i = 0; i < 2; i++) {
+			if (way == EMPTIED)
+				core_donor_empty(w->core, w->donor[i].name, false, w->now);
+			else if (way == DRAINING)
+				srv_set_draining(w->donor[i].srv, false);
+			else
+				assert_ptr_equal(core_donor_add(w->core, w->donor[i].name, &w->donor[i], w->now), w->donor[i].cd);
+		}
+		world_pass(w, 1000);
+		assert_true(r->done && r->status == MEMX_S_OK);
+		if (way + 1 < WAYS)
+			world_free(w);
+	}
+}
+
 #define rule(name) cmocka_unit_test_teardown(name, teardown)
 
 int main(void)
@@ -574,6 +614,7 @@ int main(void)
 		rule(a_lost_free_is_repeated), rule(a_removed_donor_keeps_nothing), rule(removed_and_added_again),
 		rule(one_donors_word_is_not_enough), rule(the_only_voice), rule(a_refused_copy_leaves_the_original),
 		rule(a_refused_copy_beside_the_original),
+		rule(a_store_waits_for_a_donor_that_takes),
 		rule(kept_for_who_is_away), rule(freed_all_at_once), rule(freeing_is_repeated), rule(refused_for_a_moment),
 		rule(a_listing_ends_with_the_session),
 	};
