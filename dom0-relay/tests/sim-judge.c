@@ -220,7 +220,7 @@ void sim_judge(struct sim *s)
 	}
 	c = world_all_counters(w);
 	accusations(s, &c);
-	sim_must(s, c.extents_lost <= s->freed, "%llu extents were lost", (unsigned long long)c.extents_lost);
+	sim_must(s, c.extents_lost <= w->freed, "%llu extents were lost", (unsigned long long)c.extents_lost);
 	accusations(s, &w->old.counters);
 	world_add_counters(&s->sum->core, &c);
 	world_add_counters(&s->sum->old, &w->old.counters);

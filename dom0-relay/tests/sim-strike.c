@@ -210,17 +210,12 @@ static void reborn(struct sim *s, struct wguest *g, bool suspended)
 	g->conf.domid = ++s->w->domids;
 	wguest_new_session(g);
 	life->plan = PLAN_NONE;
-	life->told = false;
 	life->resumes = 0;
 }
 
-/* If it does not hear the answer, it comes back with a map of what is freed. That is said to be lost, as it should be. */
+/* If it does not hear the answer, it comes back with a map of what is freed. That is said to be lost each time, as it should be. */
 static void detach(struct sim *s, struct wguest *g)
 {
-	struct life *life = &s->life[g - s->w->guest];
-
-	s->freed += life->told ? memx_extents(g->slots, g->order) : 0;
-	life->told = true;
 	g->detach_status = ~0U;
 	wguest_detach(g);
 	s->sum->struck[FAULT_DETACH]++;
@@ -234,7 +229,6 @@ static void detached(struct sim *s, struct wguest *g)
 	wguest_hang_up(g);
 	wguest_new_session(g);
 	life->plan = PLAN_NONE;
-	life->told = false;
 	life->resumes = 0;
 }
 

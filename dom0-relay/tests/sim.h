@@ -59,14 +59,12 @@ enum plan { PLAN_NONE, PLAN_RESUME, PLAN_DETACH };
 struct life {
 	enum plan plan;
 	u32 resumes, sessions;
-	bool told;			/* DETACH went out once */
 };
 
 struct sim {
 	const struct regime *r;
 	struct world *w;
 	struct life life[W_GUESTS];
-	u32 freed;			/* extents that a guest may have asked for after its session was freed at its wish */
 	struct sum *sum;
 };
 

@@ -58,6 +58,7 @@ void wguest_new_session(struct wguest *g)
 	g->slots = 0;
 	g->order = 0;
 	g->frozen = false;
+	g->told = false;
 }
 
 /* ---- the link ------------------------------------------------------------------------------------------------------------- */
@@ -263,6 +264,7 @@ void wguest_attach(struct wguest *g)
 
 	for (i = 0; i < extents; i++)
 		total += g->record[i].generation != 0;
+	g->w->freed += g->told ? total : 0;
 	head.epoch = ++g->epoch;
 	memcpy(a.session, g->session, sizeof(a.session));
 	for (i = 0; i < MEMX_MAX_LINEAGE; i++)
@@ -314,6 +316,7 @@ void wguest_detach(struct wguest *g)
 	struct memx_head head = { .op = MEMX_OP_DETACH, .tag = ++g->next_tag, .epoch = g->epoch };
 
 	g->detaching = true;
+	g->told = true;
 	wguest_raw(g, 0, &head, NULL);
 }
 

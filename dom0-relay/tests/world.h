@@ -144,6 +144,7 @@ struct wguest {
 	u32 want_slots, slots, order, replicas;
 	bool frozen, attached, attaching;
 	bool detaching;			/* waits for the answer to DETACH */
+	bool told;			/* DETACH went out for this session: it may be freed */
 	u32 attach_status, detach_status, retry_ms;
 	u32 lane_requests, lane_pages;
 	struct memx_record *record;	/* per extent; generation 0: none */
@@ -199,6 +200,7 @@ struct world {
 	u32 seen;
 	enum core_log_level seen_level;	/* of the last of them */
 	u64 delivered;
+	u64 freed;			/* extents that guests named in attaches after such a DETACH */
 	u64 late_places;		/* orders that came to a donor when their connection was given up already */
 };
 
