@@ -355,6 +355,10 @@ static void a_target_without_memory_is_replaced(void **state)
 		spare = full ? &w->donor[i] : NULL;
 		full = full ? full : &w->donor[i];
 	}
+	if (!full || !spare) {
+		fail_msg("not two donors without a copy");
+		return;
+	}
 	refused_op = MEMX_OP_STORE;
 	refused_with = MEMX_S_NOSPACE;
 	full->refuse = refuses;
