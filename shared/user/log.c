@@ -25,10 +25,7 @@ static struct {
 	unsigned int lost;	/* lines since the last one that went */
 } state = { .name = "memx", .max = MEMX_LOG_INFO };
 
-enum {
-	PATIENCE_MS	= 100,		/* for a reader that stops reading; well below any deadline of a peer */
-	PATIENCE_ERR_MS	= 1000,		/* where it may be the last thing to be said */
-};
+enum { PATIENCE_MS = 100 };		/* with a reader that stops reading; well below any deadline of a peer */
 
 static const char *const level_names[] = {
 	[MEMX_LOG_ERR] = "error", [MEMX_LOG_WARNING] = "warning", [MEMX_LOG_NOTICE] = "notice",
@@ -100,15 +97,14 @@ static bool put_lost(unsigned int lost)
 	return put_line(line, (size_t)len, 0);
 }
 
-static void put(const char *line, size_t len, enum memx_log_level level)
+static void put(const char *line, size_t len)
 {
 	bool stuck = __atomic_load_n(&state.stuck, __ATOMIC_RELAXED);
-	int patience = level == MEMX_LOG_ERR ? PATIENCE_ERR_MS : PATIENCE_MS;
 	unsigned int lost = __atomic_exchange_n(&state.lost, 0, __ATOMIC_RELAXED);
 
 	if (lost && put_lost(lost))
 		lost = 0;
-	if (!lost && put_line(line, len, stuck ? 0 : patience)) {
+	if (!lost && put_line(line, len, stuck ? 0 : PATIENCE_MS)) {
 		__atomic_store_n(&state.stuck, false, __ATOMIC_RELAXED);
 		return;
 	}
@@ -135,7 +131,7 @@ void memx_vlog(enum memx_log_level level, const char *event, const char *fmt, va
 		if ((unsigned char)line[i] < ' ')
 			line[i] = ' ';
 	line[len++] = '\n';
-	put(line, len, level);
+	put(line, len);
 	errno = saved;
 }
 

@@ -6,8 +6,8 @@
  * blanks or come from a peer go through memx_quote(). Under systemd (JOURNAL_STREAM) a line starts with its <priority>,
  * otherwise with the time of day and the level. All functions may be called from any thread; a line is one write.
  *
- * Nobody waits for whoever reads the log: where it takes nothing for 100 ms (an error line: a second), lines are dropped at
- * once until it reads again, and how many is the next line: "log-lost lines=N".
+ * Nobody waits for whoever reads the log: where it takes nothing for 100 ms, lines are dropped at once until it reads
+ * again, and how many is the next line: "log-lost lines=N".
  */
 #ifndef MEMX_USER_LOG_H
 #define MEMX_USER_LOG_H
