@@ -12,7 +12,8 @@
  *
  * Refused are: a map whose extents have no live copy on any donor known here (NODONOR, by id), a frozen area larger than the
  * quota (MISMATCH), more than the donors can promise (NOSPACE), a foreign lineage (SUPERSEDED), an old epoch (FENCED), and
- * anything but its own pages to a guest that the configuration has no more (DENIED). A first attach gets less than it asked for rather than nothing.
+ * anything but its own pages to a guest that the configuration has no more (DENIED). A first attach gets less than it asked for
+ * rather than nothing.
  */
 #include "internal.h"
 

@@ -209,7 +209,6 @@ static bool survey(struct relay_core *core, u32 *moving)
 	*moving = 0;
 	list_for_each(pos, &core->sessions) {
 		struct session *s = list_entry(pos, struct session, in_core);
-
 		bool silent = s->link && link_silent(s->link);
 
 		if (s->state == SESSION_ATTACHING)

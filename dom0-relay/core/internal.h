@@ -179,7 +179,8 @@ struct core_donor {
 	u64 moved, moved_at_stat;	/* pages that it was told to free since it is known; when STAT was asked last */
 	u64 asked_at, stuck_at, reclaim_at;	/* asked first; said that it cannot be done; next look */
 	u32 moving;			/* copies marked to leave */
-	u64 offended_at, shunned_until;	/* broke the protocol, or left out what it does not like; gets no new copies where another can have them until then */
+	/* Broke the protocol, or left out what it does not like: gets no new copies where another can have them until then. */
+	u64 offended_at, shunned_until;
 	u32 offences;			/* in a row */
 };
 

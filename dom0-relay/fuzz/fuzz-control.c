@@ -8,6 +8,7 @@
  */
 #include "../../shared/user/ctl.c"	/* NOLINT(bugprone-suspicious-include): what is tried is static there */
 #include "../edge/edge.h"
+#include "fuzz/control.h"
 #include "invariants.h"
 
 const char *donor_address(const struct worker *w, const char *name, char text[MEMX_ADDR_TEXT])
@@ -15,21 +16,6 @@ const char *donor_address(const struct worker *w, const char *name, char text[ME
 	(void)w;
 	snprintf(text, MEMX_ADDR_TEXT, "%s", name);
 	return text;
-}
-
-static void check_reply(json_t *reply)
-{
-	char *text;
-
-	fuzz_must(json_is_object(reply) && json_is_boolean(json_object_get(reply, "ok")), "no answer");
-	if (json_is_true(json_object_get(reply, "ok")))
-		fuzz_must(json_object_get(reply, "data"), "well, and nothing said");
-	else
-		fuzz_must(*json_string_value(json_object_get(reply, "error")), "an error without a word");
-	text = json_dumps(reply, JSON_COMPACT);
-	fuzz_must(text && !strchr(text, '\n'), "an answer of more than a line");
-	free(text);
-	json_decref(reply);
 }
 
 static void served(struct world *w, struct wguest *g)
@@ -76,7 +62,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 
 		at = memchr(line, '\n', (size_t)(end - line));
 		at = at ? at : end;
-		check_reply(run_request(&ctl, (const char *)line, (size_t)(at - line)));
+		fuzz_check_reply(run_request(&ctl, (const char *)line, (size_t)(at - line)));
 		at += at < end;
 		world_pass(w, 300);
 		check_world(w);

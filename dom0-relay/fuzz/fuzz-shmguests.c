@@ -11,6 +11,7 @@
  */
 #define core_guest_gone played_guest_gone
 #include "../edge/shmguests.c"	/* NOLINT(bugprone-suspicious-include): what is tried is static there */
+#include "configuration.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -248,28 +249,13 @@ static u32 descriptors(void)
 	return n;
 }
 
-static struct relay_conf *configuration(void)
-{
-	static const char text[] = "[guest one]\nquota = 1G\n[guest two]\nuuid = 42424242-4242-4242-4242-424242424242\nquota = 2G\n";
-	char err[MEMX_CONF_ERR] = "", path[32];
-	int fd = memfd_create("conf", 0);
-	struct relay_conf *conf;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	fuzz_must(write(fd, text, sizeof(text) - 1) == sizeof(text) - 1, "no file");
-	conf = relay_conf_load(path, err);
-	close(fd);
-	fuzz_must(conf, "%s", err);
-	return conf;
-}
-
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
 	static char path[64];
 	u32 i, before;
 
 	if (!edge) {
-		worker.conf = configuration();
+		worker.conf = fuzz_configuration();
 		worker.loop = memx_loop_new();
 		worker.turn.run = turn;
 		memx_log_init("fuzz", MEMX_LOG_ERR);

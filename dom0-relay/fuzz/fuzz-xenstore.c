@@ -10,6 +10,7 @@
  * domain's own folder; and what was mapped is unmapped.
  */
 #include "../edge/xenstore.c"	/* NOLINT(bugprone-suspicious-include): what is tried is static there */
+#include "configuration.h"
 
 #include <sys/mman.h>
 
@@ -312,21 +313,6 @@ static void step(struct xen_edge *e)
 	}
 }
 
-static struct relay_conf *configuration(void)
-{
-	static const char text[] = "[guest one]\nquota = 1G\n[guest two]\nuuid = 42424242-4242-4242-4242-424242424242\nquota = 2G\n";
-	char err[MEMX_CONF_ERR] = "", path[32];
-	int fd = memfd_create("conf", 0);
-	struct relay_conf *conf;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	fuzz_must(write(fd, text, sizeof(text) - 1) == sizeof(text) - 1, "no file");
-	conf = relay_conf_load(path, err);
-	close(fd);
-	fuzz_must(conf, "%s", err);
-	return conf;
-}
-
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
 	static struct worker worker;
@@ -335,7 +321,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	u32 i;
 
 	if (!conf) {
-		conf = configuration();
+		conf = fuzz_configuration();
 		worker.loop = memx_loop_new();
 		worker.turn.run = turn;
 		worker.draining = true;		/* there is no core to be told of domains that are gone */

@@ -212,7 +212,8 @@ void srv_totals(const struct srv *srv, struct srv_totals *totals);
 
 /*
  * What was done so far that takes long and that the length of a frame does not show: pages that were checked, tables that were
- * walked, memory that the host was asked for or that was zeroed. In bytes, or as many as take as long. Whoever handles frames gives others their turn by how it grows.
+ * walked, memory that the host was asked for or that was zeroed. In bytes, or as many as take as long. Whoever handles frames gives
+ * others their turn by how it grows.
  */
 u64 srv_work(const struct srv *srv);
 const struct srv_counters *srv_counters(const struct srv *srv);

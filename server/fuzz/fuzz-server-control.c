@@ -10,6 +10,7 @@
 
 #include <fuzz/fuzz.h>
 #include "../server.h"
+#include "fuzz/control.h"
 
 enum { CHUNKS = 8, SESSIONS = 2, OPEN = 0 };
 
@@ -95,21 +96,6 @@ static void look(const struct srv *core, bool there[SESSIONS])
 
 /* ---- the requests ---- */
 
-static void check_reply(json_t *reply)
-{
-	char *text;
-
-	fuzz_must(json_is_object(reply) && json_is_boolean(json_object_get(reply, "ok")), "no answer");
-	if (json_is_true(json_object_get(reply, "ok")))
-		fuzz_must(json_object_get(reply, "data"), "well, and nothing said");
-	else
-		fuzz_must(*json_string_value(json_object_get(reply, "error")), "an error without a word");
-	text = json_dumps(reply, JSON_COMPACT);
-	fuzz_must(text && !strchr(text, '\n'), "an answer of more than a line");
-	free(text);
-	json_decref(reply);
-}
-
 static void request(struct memx_ctl *ctl, const struct srv *core, const char *line, size_t len)
 {
 	json_t *asked = json_loadb(line, len, JSON_REJECT_DUPLICATES, NULL);
@@ -119,7 +105,7 @@ static void request(struct memx_ctl *ctl, const struct srv *core, const char *li
 	u32 i;
 
 	look(core, before);
-	check_reply(run_request(ctl, line, len));
+	fuzz_check_reply(run_request(ctl, line, len));
 	look(core, after);
 	if (session)
 		memx_parse_hex(session, named, sizeof(named));
