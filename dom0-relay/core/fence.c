@@ -130,12 +130,20 @@ static void fence_send(struct session *s, struct core_donor *d, dop_done done)
 	donor_queue(dop);
 }
 
+/* It is told from the beginning when the donor is ready again. */
+static void retain_over(struct sdonor *sd)
+{
+	sd->retained = false;
+	sd->retain_waits = false;
+	sd->retain_tag = 0;
+}
+
 void fence_open(struct session *s, struct core_donor *d)
 {
 	struct sdonor *sd = &s->sd[d->index];
 
 	sd->state = SD_FENCING;
-	sd->retained = false;
+	retain_over(sd);
 	fence_send(s, d, fence_done);
 }
 
@@ -381,12 +389,24 @@ void fence_ready(struct session *s, struct core_donor *d)
 	session_review_all(s);
 }
 
+static void retain_piece(struct session *s, struct core_donor *d);
+
 static int retain_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
 {
 	struct session *s = dop->session;
+	struct sdonor *sd = &s->sd[dop->donor->index];
 	struct memx_list list;
 
-	if (status != MEMX_S_OK || head->len < sizeof(list))
+	if (dop->tag != sd->retain_tag)
+		return 0;		/* of a telling that was given up: the fence was opened anew */
+	sd->retain_tag = 0;
+	if (status != MEMX_S_OK || sd->state != SD_READY)
+		return 0;
+	if (!(dop->flags & MEMX_F_LAST)) {
+		retain_piece(s, dop->donor);
+		return 0;
+	}
+	if (head->len < sizeof(list))
 		return 0;
 	memcpy(&list, body->data, sizeof(list));
 	if (!memx_le32(list.session))
@@ -398,45 +418,60 @@ static int retain_done(struct dop *dop, u32 status, const struct memx_head *head
 }
 
 /*
+ * One frame of it, the next when this one is answered: all at once they may be more than there are buffers. What is placed at
+ * the donor meanwhile it spares, told of or not, as what this epoch placed.
+ */
+static void retain_piece(struct session *s, struct core_donor *d)
+{
+	struct sdonor *sd = &s->sd[d->index];
+	struct rbuf *buf = rpool_get(d->pool, memx_list_len(MEMX_MAX_EXTENTS));
+	struct memx_list list = { .session = memx_put_le32(sd->handle) };
+	u32 i = sd->retain_next, n = 0;
+	struct dop *dop;
+
+	sd->retain_waits = !buf;
+	if (!buf)
+		return;		/* without LAST nothing goes */
+	dop = session_dop(s, d, MEMX_OP_RETAIN, retain_done);
+	dop->flags = i ? 0 : MEMX_F_FIRST;
+	for (; i < s->extents && n < MEMX_MAX_EXTENTS; i++) {
+		const struct extent *x = &s->extent[i];
+		struct memx_extent_ref ref = { .extent = memx_put_le32(i), .generation = memx_put_le64(x->cur.generation) };
+
+		if (!placement_names(&x->cur, d) && !placement_names(&x->next, d))
+			continue;
+		memcpy(buf->data + sizeof(list) + n++ * sizeof(ref), &ref, sizeof(ref));
+	}
+	if (i == s->extents)
+		dop->flags |= MEMX_F_LAST;
+	list.count = memx_put_le32(n);
+	memcpy(buf->data, &list, sizeof(list));
+	dop->body = buf;
+	dop->body_len = memx_list_len(n);
+	sd->retain_next = i;
+	sd->retain_tag = dop->tag;
+	donor_queue(dop);
+}
+
+/*
  * Tells the donor all that the map of this epoch names there: what is older than the epoch and not among it may go. The record
  * in effect and the one proposed both count.
  */
 void fence_retain(struct session *s, struct core_donor *d)
 {
 	struct sdonor *sd = &s->sd[d->index];
-	u32 i = 0, n;
-	u16 flags = MEMX_F_FIRST;
 
 	if (sd->retained)
 		return;
 	sd->retained = true;
-	do {
-		struct rbuf *buf = rpool_get(d->pool, memx_list_len(MEMX_MAX_EXTENTS));
-		struct memx_list list = { .session = memx_put_le32(sd->handle) };
-		struct dop *dop;
+	sd->retain_next = 0;
+	retain_piece(s, d);
+}
 
-		if (!buf)
-			return;		/* without LAST nothing goes; the next connection or epoch tells it again */
-		for (n = 0; i < s->extents && n < MEMX_MAX_EXTENTS; i++) {
-			const struct extent *x = &s->extent[i];
-			struct memx_extent_ref ref = { .extent = memx_put_le32(i),
-						       .generation = memx_put_le64(x->cur.generation) };
-
-			if (!placement_names(&x->cur, d) && !placement_names(&x->next, d))
-				continue;
-			memcpy(buf->data + sizeof(list) + n++ * sizeof(ref), &ref, sizeof(ref));
-		}
-		if (i == s->extents)
-			flags |= MEMX_F_LAST;
-		list.count = memx_put_le32(n);
-		memcpy(buf->data, &list, sizeof(list));
-		dop = session_dop(s, d, MEMX_OP_RETAIN, retain_done);
-		dop->flags = flags;
-		dop->body = buf;
-		dop->body_len = memx_list_len(n);
-		donor_queue(dop);
-		flags = 0;
-	} while (i < s->extents);
+void fence_retain_again(struct session *s, struct core_donor *d)
+{
+	if (s->state == SESSION_ATTACHED && s->sd[d->index].retain_waits && s->sd[d->index].state == SD_READY)
+		retain_piece(s, d);
 }
 
 /* ---- coming and going -------------------------------------------------------------------------------------------------------- */
@@ -449,7 +484,7 @@ void fence_donor_down(struct session *s, struct core_donor *d)
 	sd->handle = 0;
 	sd->denials = 0;
 	sd->repair_refusals = 0;
-	sd->retained = false;
+	retain_over(sd);
 	sd->releasing = false;
 	counted_end(s, sd);
 	session_review_all(s);

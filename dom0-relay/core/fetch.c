@@ -11,7 +11,7 @@
  * is as late as a donor's silence would be is asked elsewhere at any price.
  *
  * Where no replica is left to ask, but a live one is merely away, the request waits in its extent until that one is back or the
- * record has changed. Otherwise each page that nobody had gets the status that says most about why.
+ * record has changed; where one could not be asked for want of a buffer, for a moment. Otherwise each page that nobody had gets the status that says most about why.
  */
 #include "internal.h"
 
@@ -387,6 +387,7 @@ void fetch_go(struct greq *req)
 {
 	static const u8 order[] = { MEMX_R_LIVE, MEMX_R_SYNCING, MEMX_R_STALE };
 	struct core_donor *d;
+	bool full = false;
 	u32 i;
 
 	if (req->out)		/* somebody is asked for these pages already */
@@ -397,10 +398,12 @@ void fetch_go(struct greq *req)
 		d = quickest(req, order[i]);
 		if (d && fetch_ask(req, d, false))
 			return;
+		full |= d != NULL;
 	}
-	if (req->patience) {		/* all over again, a moment later */
-		req->patience = false;
+	if (req->patience)		/* all over again, a moment later */
 		req->tried = 0;
+	if (req->patience || full) {	/* who could not be asked for want of a buffer was not tried */
+		req->patience = false;
 		park(req);
 		extent_later(req->extent);
 		return;

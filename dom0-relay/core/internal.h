@@ -348,7 +348,8 @@ struct sdonor {
 	u8 status;		/* of the refusal */
 	bool detached;		/* freeing: confirmed */
 	bool releasing;		/* told to forget the session: the donor leaves, and has nothing of it */
-	bool retained;
+	bool retained;		/* RETAIN was begun */
+	bool retain_waits;	/* for a buffer */
 	bool counted;		/* in session->attach_pending */
 	u32 handle;
 	u32 held;		/* extents, by the donor's word */
@@ -356,6 +357,8 @@ struct sdonor {
 	u64 reserved;		/* pages */
 	u64 full_until;		/* said no room: not asked again until then */
 	u32 list_next;		/* LISTING: first extent not heard of yet */
+	u32 retain_next;	/* first extent that RETAIN has not told of yet */
+	u64 retain_tag;		/* of the piece of it that is unanswered; 0: none is */
 	u32 denials;		/* of the fence or a record that it had confirmed, on this connection, and not forgiven */
 	u64 denied_at;
 	u32 repair_refusals;	/* of what repair asked, on this connection, less those passes that came through */
@@ -437,6 +440,7 @@ bool fence_broken(struct session *s, const struct core_donor *d);
 void fence_set_aside(struct session *s, struct core_donor *d, u32 status);
 void fence_ready(struct session *s, struct core_donor *d);
 void fence_retain(struct session *s, struct core_donor *d);
+void fence_retain_again(struct session *s, struct core_donor *d);	/* if it waits */
 void fence_donor_down(struct session *s, struct core_donor *d);
 void fence_donor_up(struct session *s, struct core_donor *d);
 void fence_resize(struct session *s, struct core_donor *d);

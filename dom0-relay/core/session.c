@@ -360,7 +360,7 @@ void session_free_start(struct session *s)
 	limit_freeing(core, vm);
 }
 
-/* Donors that had no room for the session just then, or would not listen, are asked again. */
+/* Donors that had no room for the session just then, or would not listen, are asked again; what waits for a buffer is told. */
 void session_ask_again(struct session *s)
 {
 	struct relay_core *core = s->core;
@@ -372,7 +372,10 @@ void session_ask_again(struct session *s)
 	for (i = 0; i < CORE_MAX_DONORS; i++) {
 		const struct sdonor *sd = &s->sd[i];
 
-		if (!core->donor[i] || !donor_ok(core->donor[i]) || sd->state != SD_REFUSED)
+		if (!core->donor[i] || !donor_ok(core->donor[i]))
+			continue;
+		fence_retain_again(s, core->donor[i]);
+		if (sd->state != SD_REFUSED)
 			continue;
 		if (s->state == SESSION_FREEING ? !sd->detached : sd->status == MEMX_S_AGAIN || sd->status == MEMX_S_LIMIT)
 			fence_open(s, core->donor[i]);
