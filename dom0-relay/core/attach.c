@@ -74,14 +74,39 @@ static const char *malformed(const struct memx_attach *a, u64 epoch)
 	return NULL;
 }
 
+/*
+ * Each attempt costs time for every extent of the area, in the thread that serves the others too. After a refusal the guest was
+ * told to wait; who is granted and detaches is not, so those are counted: a few in a row, and then one in so much time.
+ */
+static bool too_early(struct core_link *link)
+{
+	u64 now = link->core->now, pause = RETRY_MS / 2 * MS;
+
+	if (link->refused_at && now - link->refused_at < pause)
+		return true;
+	if (link->attaches_until < now)
+		link->attaches_until = now;
+	if (link->attaches_until - now > ATTACHES_IN_A_ROW * pause)
+		return true;
+	link->attaches_until += pause;
+	return false;
+}
+
+/*
+ * What donors hold, and the guest's own tables, are in extents of the size that was granted before. Where there is neither record
+ * nor swap there is nothing yet, and the size is the relay's to choose: a guest that chose the smallest would have it keep more.
+ */
+static u8 order_for(const struct core_link *link, const struct memx_attach *a)
+{
+	return a->records || memx_le16(a->flags) & MEMX_ATTACH_FROZEN ? a->extent_order : link->core->cfg.extent_order;
+}
+
 void attach_frame(struct core_link *link, unsigned int lane, const struct memx_head *head, struct rbuf *body)
 {
-	const struct core_config *cfg = &link->core->cfg;
 	struct memx_attach a;
 	const char *why;
 	u64 quota = link->conf.quota_pages;
 	u32 slots;
-	u8 order;
 
 	if (head->len != sizeof(a)) {
 		link_violation(link, lane, "attach of %u bytes", head->len);
@@ -94,15 +119,14 @@ void attach_frame(struct core_link *link, unsigned int lane, const struct memx_h
 		return;
 	}
 	slots = memx_le32(a.slots);
-	order = a.extent_order ? a.extent_order : cfg->extent_order;
 	if (!slots || slots > quota)		/* a frozen size beyond the quota is refused when the map is through */
 		slots = quota > ~0U >> 1 ? ~0U >> 1 : (u32)quota;
-	link->early = link->refused_at && link->core->now - link->refused_at < RETRY_MS / 2 * MS;
+	link->early = too_early(link);
 	if (link->early)
 		slots = 0;
 	if (memx_le16(a.flags) & MEMX_ATTACH_FROZEN && slots != memx_le32(a.slots))
 		slots = 0;		/* remembered as: does not fit; and nothing is prepared for it */
-	link->session = session_new(link, &a, head->epoch, slots, order);
+	link->session = session_new(link, &a, head->epoch, slots, order_for(link, &a));
 	link->session->replicas = a.replicas;
 	link->map_left = memx_le32(a.records);
 	link->attach_tag = head->tag;
@@ -223,6 +247,11 @@ void attach_begin(struct core_link *link)
 	}
 	if (link->early) {
 		attach_refuse(link, MEMX_S_AGAIN, "the guest does not wait between its attempts");
+		return;
+	}
+	if (s->no_memory) {
+		attach_refuse(link, MEMX_S_AGAIN, "this host has no memory for the placement of so many extents of %llu KiB",
+			      4ULL << s->order);
 		return;
 	}
 	if (link->disallowed && !(s->frozen && s->placed)) {

@@ -15,6 +15,7 @@ void core_config_init(struct core_config *cfg)
 	cfg->donor_bytes = 4ULL << 20;
 	cfg->donor_requests = 512;
 	cfg->extent_order = MEMX_DEF_EXTENT_ORDER;
+	cfg->map_bytes = ~0ULL;
 	cfg->heartbeat_ns = 250 * MS;
 	cfg->donor_timeout_ns = 600 * MS;
 	cfg->donor_dead_ns = 10000 * MS;

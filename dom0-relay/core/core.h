@@ -141,6 +141,7 @@ struct core_config {
 	u64 staging_bytes;	/* per guest: stores on their way and pages being fetched */
 	u64 donor_bytes;	/* per donor: stores that may be unanswered */
 	u32 donor_requests;	/* per donor: the same, counted in requests */
+	u64 map_bytes;		/* for the placement of all sessions' extents together; beyond it attaches are refused */
 	u8 extent_order;	/* of new sessions, log2 of slots */
 	u8 replicas;		/* copies where a guest's configuration says nothing; 0: 2, or 1 with a single failure domain */
 	u64 heartbeat_ns;	/* a donor is asked for its state so often */

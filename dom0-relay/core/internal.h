@@ -63,6 +63,7 @@ enum {
 	DENIAL_FORGIVEN_MS	= 10000,	/* one of them in so much time */
 	DONOR_MAX_RETRIES	= 3,	/* of a store that a donor found damaged on arrival */
 	RETRY_MS		= 1000,	/* after a refused attach; half of it is enforced, guests' clocks are their own */
+	ATTACHES_IN_A_ROW	= 4,	/* on one channel, without that pause; as many again after so many times half of it */
 	OPINION_MS		= 5000,	/* between two times that the same donor has all others asked whether it lies */
 	LOST_GATHER_MS		= 100,	/* extents that are lost together are told of together */
 	LOST_SAY_MS		= 10000, /* between two times that a guest is said to have lost some */
@@ -397,6 +398,7 @@ struct session {
 	bool frozen;
 	u32 slots;		/* wanted, then granted */
 	u32 extents;		/* number of them in .extent */
+	bool no_memory;		/* for these */
 	u32 allocated;		/* that many .extent has; more than .extents where less was granted than asked for */
 	u8 order, replicas;
 	struct extent *extent;
@@ -547,7 +549,8 @@ struct core_link {
 	u64 attach_tag, detach_tag;
 	u8 attach_lane, detach_lane;
 	bool disallowed;		/* gets nothing new */
-	bool early;			/* this attach came before the pause was over that a refusal asked for */
+	bool early;			/* this attach came before it may */
+	u64 attaches_until;		/* so long it would take if all that came had been half RETRY_MS apart */
 	u64 lost_say_at;		/* when what is lost is told; NEVER: nothing is */
 	u64 lost_said_at;		/* last; 0: never */
 	u32 lost, lost_confirmed;	/* extents, since */
@@ -626,6 +629,7 @@ struct relay_core {
 	u64 now;
 	struct core_counters count;
 	struct list links, sessions;
+	u64 map_bytes;			/* of all sessions' extents */
 	struct core_donor *donor[CORE_MAX_DONORS];
 	struct dop **dop_chunk;
 	u32 dop_chunks;

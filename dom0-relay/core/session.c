@@ -44,6 +44,25 @@ void session_take_over(struct session *s)
 	}
 }
 
+/* False: that many would be too much. Whoever hears of it is the guest; the others' pages are not put at risk for its sake. */
+static bool extents_alloc(struct session *s)
+{
+	struct relay_core *core = s->core;
+	u64 bytes = s->extents * (u64)sizeof(*s->extent);
+	u32 i;
+
+	if (bytes > core->cfg.map_bytes || core->map_bytes > core->cfg.map_bytes - bytes)
+		return false;
+	s->extent = calloc(s->extents, sizeof(*s->extent));
+	if (!s->extent)
+		return false;
+	core->map_bytes += bytes;
+	s->allocated = s->extents;
+	for (i = 0; i < s->extents; i++)
+		extent_init(&s->extent[i], s, i);
+	return true;
+}
+
 /* A session as the guest of @link describes it. It is not in the core's list yet: attach_map() puts it there. */
 struct session *session_new(struct core_link *link, const struct memx_attach *a, u64 epoch, u32 slots, u8 order)
 {
@@ -71,11 +90,11 @@ struct session *session_new(struct core_link *link, const struct memx_attach *a,
 	list_init(&s->in_step);
 	list_init(&s->dops);
 	list_init(&s->later);
-	if (s->extents)
-		s->extent = core_zalloc(s->extents * sizeof(*s->extent));
-	s->allocated = s->extents;
-	for (i = 0; i < s->extents; i++)
-		extent_init(&s->extent[i], s, i);
+	if (s->extents && !extents_alloc(s)) {
+		s->no_memory = true;
+		s->extents = 0;
+		s->slots = 0;
+	}
 	memset(s->max_cap, 0xff, sizeof(s->max_cap));
 	return s;
 }
@@ -111,6 +130,8 @@ static void forget_extents(struct session *s)
 	for (i = 0; s->extent && i < s->allocated; i++)
 		unlink_extent(&s->extent[i]);
 	free(s->extent);
+	if (s->extent)
+		s->core->map_bytes -= s->allocated * (u64)sizeof(*s->extent);
 	s->extent = NULL;
 	s->changing = 0;
 	for (i = 0; i < CORE_MAX_DONORS; i++)

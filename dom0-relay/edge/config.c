@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "config.h"
 #include "user/log.h"
@@ -197,6 +198,8 @@ struct relay_conf *relay_conf_load(const char *path, char err[MEMX_CONF_ERR])
 		return NULL;
 	}
 	conf->core.replicas = (u8)conf->replicas;
+	/* The rest of this host is not to die of what guests ask for, nor this relay, on which they all depend. */
+	conf->core.map_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
 	conf->core.extent_order = (u8)(__builtin_ctzll(conf->extent) - MEMX_PAGE_SHIFT);
 	conf->core.staging_bytes = conf->staging;
 	conf->core.donor_bytes = conf->donor_queue;
