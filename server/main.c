@@ -281,8 +281,8 @@ static void stop(struct server *server)
 
 int main(int argc, char **argv)
 {
-	struct server server = { .listener = MEMX_WATCH_INIT, .psi = MEMX_WATCH_INIT, .psi_read = -1, .holder.connecting = MEMX_WATCH_INIT,
-				 .holder.conn.watch = MEMX_WATCH_INIT };
+	struct server server = { .listener.watch = MEMX_WATCH_INIT, .psi = MEMX_WATCH_INIT, .psi_read = -1,
+				 .holder.connecting = MEMX_WATCH_INIT, .holder.conn.watch = MEMX_WATCH_INIT };
 	char id[33];
 	uint64_t usec;
 	int ret = 1;

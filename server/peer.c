@@ -385,17 +385,16 @@ out_close:
 
 static void accept_ready(struct memx_watch *watch, uint32_t events)
 {
-	struct server *server = (struct server *)((u8 *)watch - offsetof(struct server, listener));
+	struct server *server = (struct server *)((u8 *)watch - offsetof(struct server, listener.watch));
 	struct memx_addr addr;
 	int fd;
 
 	(void)events;
 	for (;;) {
 		fd = memx_net_accept(watch->fd, &addr);
-		if (fd == -EAGAIN)
-			return;
 		if (fd < 0) {
-			memx_log_limited(MEMX_LOG_WARNING, "accept-failed", "reason=\"%s\"", strerror(-fd));
+			if (memx_listener_failed(&server->listener, fd))
+				memx_log_limited(MEMX_LOG_WARNING, "accept-failed", "reason=\"%s\"", strerror(-fd));
 			return;
 		}
 		if (server->peer_count >= server->settings.max_connections) {
@@ -444,7 +443,7 @@ int peers_listen(struct server *server)
 	if (fd < 0)
 		return fd;
 	server->port = memx_net_local_port(fd);
-	ret = memx_watch_add(server->loop, &server->listener, fd, EPOLLIN, accept_ready);
+	ret = memx_listener_open(server->loop, &server->listener, fd, accept_ready);
 	if (ret) {
 		close(fd);
 		return ret;
@@ -452,21 +451,11 @@ int peers_listen(struct server *server)
 	return memx_timer_set(server->loop, &server->sweep, memx_loop_now(server->loop) + SECOND, sweep);
 }
 
-static void stop_listening(struct server *server)
-{
-	int fd = server->listener.fd;
-
-	if (fd < 0)
-		return;
-	memx_watch_del(&server->listener);
-	close(fd);
-}
-
 void peers_leave(struct server *server)
 {
 	struct peer *peer, *next;
 
-	stop_listening(server);
+	memx_listener_close(&server->listener);
 	server->leaving = true;
 	for (peer = server->peers; peer; peer = next) {
 		next = peer->next;
@@ -482,7 +471,7 @@ void peers_free(struct server *server)
 {
 	struct peer *peer, *next;
 
-	stop_listening(server);
+	memx_listener_close(&server->listener);
 	memx_timer_cancel(&server->sweep);
 	for (peer = server->peers; peer; peer = next) {
 		next = peer->next;

@@ -106,7 +106,7 @@ struct server {
 	struct holder holder;
 	u64 refusals;			/* times that memory was wanted back and no copy could be dropped */
 
-	struct memx_watch listener;
+	struct memx_listener listener;
 	u16 port;
 	struct peer *peers;		/* list */
 	u32 peer_count;

@@ -30,7 +30,7 @@ struct shm_guest {
 
 struct shm_edge {
 	struct worker *worker;
-	struct memx_watch watch;
+	struct memx_listener listener;
 	struct shm_guest *guests;
 	u32 count, next_domid;
 	char *path;
@@ -138,13 +138,16 @@ static void guest_ready(struct memx_watch *watch, uint32_t events)
 
 static void edge_accept(struct memx_watch *watch, uint32_t events)
 {
-	struct shm_edge *edge = (struct shm_edge *)((char *)watch - offsetof(struct shm_edge, watch));
-	int fd = accept4(watch->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	struct shm_edge *edge = (struct shm_edge *)((char *)watch - offsetof(struct shm_edge, listener.watch));
+	int fd = accept4(watch->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), err = errno;
 	struct shm_guest *g;
 
 	(void)events;
-	if (fd < 0)
+	if (fd < 0) {
+		if (memx_listener_failed(&edge->listener, -err))
+			memx_log_limited(MEMX_LOG_WARNING, "guest-refused", "reason=%s", memx_quoted(strerror(err)));
 		return;
+	}
 	g = edge->count < MAX_SHM_GUESTS ? calloc(1, sizeof(*g)) : NULL;
 	if (!g || memx_watch_add(edge->worker->loop, &g->watch, fd, EPOLLIN, guest_ready)) {
 		memx_log_limited(MEMX_LOG_WARNING, "guest-refused", "reason=\"too many guests or out of memory\"");
@@ -171,7 +174,7 @@ struct shm_edge *shm_edge_new(struct worker *w, const char *path)
 	edge->next_domid = FIRST_DOMID;
 	edge->path = strdup(path);
 	fd = edge->path ? memx_shm_listen(path) : -ENOMEM;
-	ret = fd < 0 ? fd : memx_watch_add(w->loop, &edge->watch, fd, EPOLLIN, edge_accept);
+	ret = fd < 0 ? fd : memx_listener_open(w->loop, &edge->listener, fd, edge_accept);
 	if (!ret)
 		return edge;
 	if (fd >= 0)
@@ -185,7 +188,6 @@ struct shm_edge *shm_edge_new(struct worker *w, const char *path)
 void shm_edge_free(struct shm_edge *edge)
 {
 	struct shm_guest *g, *next;
-	int fd;
 
 	if (!edge)
 		return;
@@ -193,9 +195,7 @@ void shm_edge_free(struct shm_edge *edge)
 		next = g->next;
 		guest_end(g);
 	}
-	fd = edge->watch.fd;
-	memx_watch_del(&edge->watch);
-	close(fd);
+	memx_listener_close(&edge->listener);
 	unlink(edge->path);
 	free(edge->path);
 	free(edge);

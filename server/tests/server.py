@@ -366,6 +366,22 @@ def connections_beyond_the_limit_are_refused(_):
 
 
 @test
+def without_descriptors_it_rests_and_goes_on(_):
+    own = Server()
+    pid, taken = own.proc.pid, {int(fd) for fd in os.listdir(f"/proc/{own.proc.pid}/fd")}
+    free = min(set(range(len(taken) + 1)) - taken)
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    began, waiting = time.monotonic(), Relay(own.port, hello=False)
+    for _ in range(5):                              # it looks again after a tenth of a second, and not at once
+        own.wait_log(r"accept-failed .*Too many open files")
+    assert time.monotonic() - began > 0.35
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    assert session(Relay(own.port), "late").place(0, 1).status == OK
+    waiting.close()
+    assert own.stop() == 0
+
+
+@test
 def a_peer_that_says_nothing_is_cut_off(server):
     silent = Relay(server.port, hello=False)
     assert silent.closed()

@@ -38,7 +38,7 @@ struct client {
 
 struct memx_ctl {
 	struct memx_loop *loop;
-	struct memx_watch watch;
+	struct memx_listener listener;
 	const struct memx_ctl_cmd *cmds;
 	void *ctx;
 	char *path;
@@ -155,17 +155,9 @@ static bool client_answer(struct client *c, json_t *reply)
 	return client_write(c);
 }
 
-static void client_read(struct client *c)
+/* One request at a time: the next line waits until this answer is taken. */
+static void client_lines(struct client *c)
 {
-	ssize_t got = recv(c->watch.fd, c->in + c->in_len, MAX_REQUEST - c->in_len, MSG_DONTWAIT);
-
-	if (got <= 0) {
-		if (!got || (errno != EAGAIN && errno != EINTR))
-			client_free(c);
-		return;
-	}
-	c->in_len += (size_t)got;
-	/* One request at a time: the next line waits until this answer is taken. */
 	while (!c->out) {
 		char *end = memchr(c->in, '\n', c->in_len);
 		size_t len;
@@ -183,6 +175,19 @@ static void client_read(struct client *c)
 	}
 }
 
+static void client_read(struct client *c)
+{
+	ssize_t got = recv(c->watch.fd, c->in + c->in_len, MAX_REQUEST - c->in_len, MSG_DONTWAIT);
+
+	if (got <= 0) {
+		if (!got || (errno != EAGAIN && errno != EINTR))
+			client_free(c);
+		return;
+	}
+	c->in_len += (size_t)got;
+	client_lines(c);
+}
+
 static void client_ready(struct memx_watch *watch, uint32_t events)
 {
 	struct client *c = (struct client *)((char *)watch - offsetof(struct client, watch));
@@ -190,8 +195,8 @@ static void client_ready(struct memx_watch *watch, uint32_t events)
 	if (c->out) {
 		if (events & (EPOLLERR | EPOLLHUP))
 			client_free(c);
-		else if (events & EPOLLOUT)
-			client_write(c);
+		else if (events & EPOLLOUT && client_write(c))
+			client_lines(c);
 	} else if (events) {
 		client_read(c);
 	}
@@ -199,13 +204,16 @@ static void client_ready(struct memx_watch *watch, uint32_t events)
 
 static void ctl_accept(struct memx_watch *watch, uint32_t events)
 {
-	struct memx_ctl *ctl = (struct memx_ctl *)((char *)watch - offsetof(struct memx_ctl, watch));
-	int fd = accept4(watch->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	struct memx_ctl *ctl = (struct memx_ctl *)((char *)watch - offsetof(struct memx_ctl, listener.watch));
+	int fd = accept4(watch->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), err = errno;
 	struct client *c;
 
 	(void)events;
-	if (fd < 0)
+	if (fd < 0) {
+		if (memx_listener_failed(&ctl->listener, -err))
+			memx_log_limited(MEMX_LOG_WARNING, "control-refused", "reason=%s", memx_quoted(strerror(err)));
 		return;
+	}
 	c = ctl->count < MAX_CLIENTS ? calloc(1, sizeof(*c)) : NULL;
 	if (c)
 		c->in = malloc(MAX_REQUEST);
@@ -269,7 +277,7 @@ struct memx_ctl *memx_ctl_new(struct memx_loop *loop, const char *path, const st
 		ret = -errno;
 	umask(mask);
 	if (!ret)
-		ret = memx_watch_add(loop, &ctl->watch, fd, EPOLLIN, ctl_accept);
+		ret = memx_listener_open(loop, &ctl->listener, fd, ctl_accept);
 	if (!ret)
 		return ctl;
 out_free:
@@ -291,8 +299,7 @@ void memx_ctl_free(struct memx_ctl *ctl)
 		next = c->next;
 		client_free(c);
 	}
-	close(ctl->watch.fd);
-	memx_watch_del(&ctl->watch);
+	memx_listener_close(&ctl->listener);
 	unlink(ctl->path);
 	free(ctl->path);
 	free(ctl);

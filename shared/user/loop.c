@@ -14,7 +14,10 @@
 
 #include "user/loop.h"
 
-enum { BATCH = 64 };
+enum {
+	BATCH			= 64,
+	LISTENER_REST_NS	= 100000000,
+};
 
 struct memx_loop {
 	int epoll;
@@ -187,6 +190,44 @@ static void run_timers(struct memx_loop *loop)
 		memx_timer_cancel(timer);
 		timer->fire(timer, now);
 	}
+}
+
+/* ---- listening sockets ---- */
+
+int memx_listener_open(struct memx_loop *loop, struct memx_listener *listener, int fd,
+		       void (*ready)(struct memx_watch *watch, uint32_t events))
+{
+	return memx_watch_add(loop, &listener->watch, fd, EPOLLIN, ready);
+}
+
+static void rested(struct memx_timer *timer, uint64_t now)
+{
+	struct memx_listener *listener = (struct memx_listener *)((char *)timer - offsetof(struct memx_listener, rest));
+
+	(void)now;
+	memx_watch_events(&listener->watch, EPOLLIN);
+}
+
+bool memx_listener_failed(struct memx_listener *listener, int err)
+{
+	struct memx_loop *loop = listener->watch.loop;
+
+	if (err == -EAGAIN || err == -EINTR || err == -ECONNABORTED)
+		return false;
+	if (!memx_timer_set(loop, &listener->rest, loop->now + LISTENER_REST_NS, rested))
+		memx_watch_events(&listener->watch, 0);
+	return true;
+}
+
+void memx_listener_close(struct memx_listener *listener)
+{
+	int fd = listener->watch.fd;
+
+	memx_timer_cancel(&listener->rest);
+	if (fd < 0)
+		return;
+	memx_watch_del(&listener->watch);
+	close(fd);
 }
 
 /* ---- deferred work ---- */

@@ -73,6 +73,23 @@ static inline bool memx_timer_pending(const struct memx_timer *timer)
 	return timer->place;
 }
 
+/* ---- listening sockets ------------------------------------------------------------------------------------------------ */
+
+struct memx_listener {
+	struct memx_watch watch;
+	struct memx_timer rest;
+};
+
+/* Takes over the listening socket @fd where it returns 0; or -errno. */
+int memx_listener_open(struct memx_loop *loop, struct memx_listener *listener, int fd,
+		       void (*ready)(struct memx_watch *watch, uint32_t events));
+/*
+ * accept() failed with @err (negative). Where it is not about that one connection, but for want of descriptors or memory, the socket
+ * stays ready, and the loop would spin: it is left alone for a moment. False: there just was nobody.
+ */
+bool memx_listener_failed(struct memx_listener *listener, int err);
+void memx_listener_close(struct memx_listener *listener);	/* and the socket; fine if not open */
+
 /* ---- deferred work: at the end of this round ---------------------------------------------------------------------------- */
 
 struct memx_work {

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -671,6 +672,81 @@ static void test_control(void **state)
 	memx_loop_free(loop);
 }
 
+static int connected_to(const char *path)
+{
+	struct sockaddr_un un;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_int_equal(memx_unix_address(&un, path), 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&un, sizeof(un)), 0);
+	return fd;
+}
+
+/* What has come by now; true: it ends with a line, the @lines-th of all. */
+static bool lines_came(int fd, uint32_t *lines, uint32_t wanted)
+{
+	char buf[65536];
+	ssize_t got, i;
+
+	while ((got = recv(fd, buf, sizeof(buf), MSG_DONTWAIT)) > 0)
+		for (i = 0; i < got; i++)
+			*lines += buf[i] == '\n';
+	return *lines == wanted;
+}
+
+/* Requests sent at once are answered one by one, also where the first answer does not go out in one piece and nothing follows them. */
+static void test_control_lines_at_once(void **state)
+{
+	static const char ask[] = "{\"cmd\":\"big\"}\n{\"cmd\":\"big\"}\n{\"cmd\":\"fail\"}\n";
+	struct memx_loop *loop = memx_loop_new();
+	struct memx_ctl *ctl;
+	char path[256];
+	uint32_t lines = 0;
+	int fd;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/lines.%d", getenv("MEMX_TMP") ? getenv("MEMX_TMP") : "/tmp", (int)getpid());
+	ctl = memx_ctl_new(loop, path, cmds, NULL);
+	assert_non_null(ctl);
+	fd = connected_to(path);
+	assert_int_equal(send(fd, ask, sizeof(ask) - 1, 0), sizeof(ask) - 1);
+	run_until(loop, lines_came(fd, &lines, 3));
+	close(fd);
+	memx_ctl_free(ctl);
+	memx_loop_free(loop);
+}
+
+/* No descriptor is left for who connects: the loop does not spin, and he is served when there is one. */
+static void test_control_without_descriptors(void **state)
+{
+	struct memx_loop *loop = memx_loop_new();
+	struct rlimit before, now;
+	struct memx_ctl *ctl;
+	char path[256];
+	uint32_t lines = 0, rounds = 0;
+	uint64_t end;
+	int fd;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/full.%d", getenv("MEMX_TMP") ? getenv("MEMX_TMP") : "/tmp", (int)getpid());
+	ctl = memx_ctl_new(loop, path, cmds, NULL);
+	assert_non_null(ctl);
+	fd = connected_to(path);
+	assert_int_equal(send(fd, "{\"cmd\":\"fail\"}\n", 15, 0), 15);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	now = before;
+	now.rlim_cur = (rlim_t)fd + 1;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &now), 0);
+	for (end = memx_now() + SECOND / 2; memx_now() < end; rounds++)
+		assert_int_equal(memx_loop_round(loop, SECOND), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_in_range(rounds, 1, 20);
+	run_until(loop, lines_came(fd, &lines, 1));
+	close(fd);
+	memx_ctl_free(ctl);
+	memx_loop_free(loop);
+}
+
 /* A socket that a killed daemon left behind is replaced; a file that is none is not. */
 static void test_control_stale(void **state)
 {
@@ -717,6 +793,8 @@ int main(void)
 		cmocka_unit_test(test_close_in_frame),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_control),
+		cmocka_unit_test(test_control_lines_at_once),
+		cmocka_unit_test(test_control_without_descriptors),
 		cmocka_unit_test(test_control_stale),
 	};
 
