@@ -79,13 +79,12 @@ void memx_engine_free(struct memx_engine *e)
 	memx_engine_unsize(e);
 }
 
-/* From here on no record is taken; whoever was at it under a lane's lock is done. */
-static void records_stop(struct memx_engine *e)
+/* What was stored just now is seen by whoever takes a record from here on, and whoever was at one is done. */
+static void records_pass(struct memx_engine *e)
 {
 	unsigned long flags;
 	u8 i;
 
-	memx_store_once(&e->sizing, true);
 	for (i = 0; i < e->lanes; i++) {
 		memx_lock(&e->lane[i].lock, flags);
 		memx_unlock(&e->lane[i].lock, flags);
@@ -107,7 +106,8 @@ int memx_engine_size(struct memx_engine *e, u32 slots, u8 order)
 		return err;
 	}
 	/* The lanes do not go yet, but they are up: a relay may send records already. */
-	records_stop(e);
+	memx_store_once(&e->sizing, true);
+	records_pass(e);
 	memx_engine_unsize(e);
 	e->slots = s;
 	e->records = t;
@@ -128,6 +128,8 @@ void memx_lane_up(struct memx_lane *l, struct memx_vring *ring)
 	unsigned long flags;
 
 	memx_lock(&l->lock, flags);
+	/* What was handed over, and the epoch, are of the channel before: until this one has its own no record is welcome. */
+	memx_store_once(&l->engine->mapped, false);
 	l->ring = ring;
 	l->n_owed = 0;
 	memx_store_once(&l->failed, false);
@@ -256,6 +258,10 @@ static int send_head(struct memx_engine *e, struct memx_lane *l)
 	memx_store_once(&e->epoch, e->attach.epoch);
 	memx_store_once(&e->mapped, false);
 	e->seed = memx_session_seed(e->attach.session);
+	memx_unlock(&e->lock, flags);
+	/* From here to the end of the map the records stay as they are counted now. */
+	records_pass(e);
+	memx_lock(&e->lock, flags);
 	memx_attach_build(&e->attach, e->records.held, &body);
 	memx_unlock(&e->lock, flags);
 	head.tag = e->epoch;
@@ -270,13 +276,12 @@ static int send_map(struct memx_engine *e, struct memx_lane *l, u32 *next)
 	int len;
 
 	n = memx_records_walk(&e->records, &at, recs, MEMX_MAX_RECORDS);
-	if (at >= e->records.extents)
-		memx_store_once(&e->mapped, true);	/* before the relay can see the last frame and propose records */
 	len = memx_frame_map(l->ring, e->epoch, recs, n, at >= e->records.extents, (u32)MEMX_RESERVE_REQUEST);
-	if (len > 0)
-		*next = at;
-	else
-		memx_store_once(&e->mapped, false);
+	if (len <= 0)
+		return len;
+	*next = at;
+	if (at >= e->records.extents)
+		memx_store_once(&e->mapped, true);	/* written, but not shown: the relay cannot propose records yet */
 	return len;
 }
 

@@ -251,16 +251,30 @@ static const char *on_hello(struct memx_lane *l, const struct memx_head *head)
 	return owe(l, head, proto ? MEMX_S_OK : MEMX_S_PROTO, proto);
 }
 
+/* Takes @n records of @epoch, which must be the current one, with the map of it handed over. */
+static bool take_records(struct memx_lane *l, u64 epoch, const struct memx_record *recs, u32 n, int *err)
+{
+	struct memx_engine *e = l->engine;
+	unsigned long flags;
+	bool welcome;
+
+	*err = -EINVAL;
+	memx_lock(&l->lock, flags);
+	/* Looked at under the lock: what is counted for ATTACH and copied for MAP does not change meanwhile. */
+	welcome = memx_load_once(&e->mapped) && epoch == memx_load_once(&e->epoch);
+	if (welcome && !memx_load_acquire(&e->sizing) && e->records.rec)
+		*err = memx_records_take(&e->records, recs, n);
+	memx_unlock(&l->lock, flags);
+	return welcome;
+}
+
 static const char *on_record(struct memx_lane *l, const struct memx_head *head)
 {
 	struct memx_engine *e = l->engine;
 	const struct memx_record *recs = l->rx_bounce;
 	struct memx_records body = {};
-	unsigned long flags;
-	int n, i, err = -EINVAL;
+	int n, i, err;
 
-	if (head->epoch != memx_load_once(&e->epoch) || !memx_load_once(&e->mapped))
-		return "a RECORD outside of its epoch";
 	if (head->len >= sizeof(body))
 		memx_vring_peek(l->ring, MEMX_HDR_LEN, &body, sizeof(body));
 	n = memx_check_records(head, &body);
@@ -270,10 +284,8 @@ static const char *on_record(struct memx_lane *l, const struct memx_head *head)
 	for (i = 0; i < n; i++)
 		if (memx_engine_store_lane(e, memx_le32(recs[i].extent)) != l)
 			return "a RECORD on another lane than its extent's";
-	memx_lock(&l->lock, flags);
-	if (!memx_load_acquire(&e->sizing) && e->records.rec)
-		err = memx_records_take(&e->records, recs, (u32)n);
-	memx_unlock(&l->lock, flags);
+	if (!take_records(l, head->epoch, recs, (u32)n, &err))
+		return "a RECORD outside of its epoch";
 	if (!err)
 		count(e, MEMX_C_records, (u64)n);
 	return owe(l, head, err ? MEMX_S_INVALID : MEMX_S_OK, 0);
@@ -291,8 +303,12 @@ static const char *on_attached(struct memx_lane *l, const struct memx_head *head
 	if (head->status == MEMX_S_OK && head->len != sizeof(body))
 		return "an answer to ATTACH of the wrong length";
 	memx_lock(&e->lock, flags);
-	/* A refusal may come before the map went out; a grant that has not seen the map cannot be. */
-	ret = head->tag == e->epoch && (head->status != MEMX_S_OK || memx_load_once(&e->mapped)) ?
+	/*
+	 * Nothing was asked before ATTACH went out, with this epoch in its tag and its header: until then the states are at this
+	 * epoch already and the frames at the one before. A refusal may come before the map went out; a grant that has not seen
+	 * the map cannot be.
+	 */
+	ret = head->tag == head->epoch && head->tag == e->epoch && (head->status != MEMX_S_OK || memx_load_once(&e->mapped)) ?
 	      memx_attach_reply(&e->attach, head->status, &body, head->epoch, e->ops->now(e->ctx)) : -EPROTO;
 	if (ret > 0)
 		memx_engine_act(e, (u32)ret);

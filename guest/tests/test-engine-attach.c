@@ -81,6 +81,153 @@ static void record_on_the_wrong_lane_ends_the_channel(void **state)
 	assert_int_equal(w->violations, 1);
 }
 
+/* The channel was lost and the relay said hello on every lane of the next: the states ask, the worker has not sent yet. */
+static void until_attach_is_due(struct world *w)
+{
+	u8 i;
+
+	w->silent = true;
+	crash(w);
+	pass(w, 700);
+	assert_int_equal(w->e.attach.state, MEMX_A_OFFERED);
+	for (i = 0; i < LANES; i++) {
+		relay_hello(w, i);
+		memx_lane_work(&w->e.lane[i]);
+	}
+	assert_int_equal(w->e.attach.state, MEMX_A_ATTACHING);
+}
+
+static void grant(struct world *w, u64 tag, u64 epoch)
+{
+	struct memx_attached body = {
+		.slots = memx_put_le32(SLOTS), .extent_order = ORDER, .replicas = 1, .max_pages = 32,
+		.lane_requests = memx_put_le32(16), .lane_pages = memx_put_le32(256),
+	};
+	struct memx_head head = { .op = MEMX_OP_ATTACH, .reply = true, .len = sizeof(body), .tag = tag, .epoch = epoch };
+
+	relay_send(w, 0, &head, &body);
+	memx_lane_work(&w->e.lane[0]);
+}
+
+/* A new channel knows no record of the one before, although the epoch is that one's still. */
+static void records_of_the_channel_before_are_refused(void **state)
+{
+	struct world *w = *state;
+
+	w->silent = true;
+	crash(w);
+	pass(w, 700);
+	assert_int_equal(w->e.attach.state, MEMX_A_OFFERED);
+	relay_record(w, 4, 9);
+	memx_lane_work(&w->e.lane[0]);
+	assert_int_equal(memx_records_generation(&w->e.records, 4), 0);
+	assert_int_equal(w->violations, 1);
+}
+
+static void records_of_another_epoch_are_refused(void **state)
+{
+	struct world *w = *state;
+
+	w->epoch++;
+	relay_record(w, 4, 9);
+	memx_lane_work(&w->e.lane[0]);
+	assert_int_equal(memx_records_generation(&w->e.records, 4), 0);
+	assert_int_equal(w->violations, 1);
+	assert_int_equal(w->e.attach.state, MEMX_A_DOWN);
+}
+
+/* Asked for on the channel before, in its epoch: neither a grant nor a refusal. */
+static void answers_before_attach_are_refused(void **state)
+{
+	struct world *w = *state;
+	struct memx_head head = { .op = MEMX_OP_ATTACH, .reply = true, .status = MEMX_S_SUPERSEDED };
+
+	until_attach_is_due(w);
+	grant(w, w->epoch, w->epoch + 1);
+	assert_int_equal(w->violations, 1);
+	assert_int_equal(w->e.attach.state, MEMX_A_DOWN);
+	pass(w, 1000);
+	until_attach_is_due(w);
+	head.tag = w->e.epoch;
+	head.epoch = w->e.attach.epoch;
+	relay_send(w, 0, &head, NULL);
+	memx_lane_work(&w->e.lane[0]);
+	assert_int_equal(w->violations, 2);
+	assert_int_equal(w->e.attach.state, MEMX_A_DOWN);
+}
+
+/* The relay reads nothing and fills the ring with answers to its PINGs, so that ATTACH fits into it and the map does not. */
+static void a_grant_before_the_map_is_refused(void **state)
+{
+	struct world *w = *state;
+	struct memx_head ping = { .op = MEMX_OP_PING };
+	u32 i;
+
+	for (i = 0; i < SLOTS >> ORDER; i++) {
+		relay_record(w, i, 1);
+		run(w);
+	}
+	until_attach_is_due(w);
+	while (memx_vring_space(&w->guest[0]) > 1000) {
+		relay_send(w, 0, &ping, NULL);
+		memx_lane_work(&w->e.lane[0]);
+	}
+	run(w);
+	assert_true(w->begun && w->sending);
+	grant(w, w->e.epoch, w->e.epoch);
+	assert_int_not_equal(w->e.attach.state, MEMX_A_ATTACHED);
+	assert_int_equal(w->violations, 1);
+}
+
+static void an_answer_of_another_epoch_ends_nothing(void **state)
+{
+	struct world *w = *state;
+	struct memx_head head = { .op = MEMX_OP_STORE, .reply = true, .len = MEMX_IO_LEN, .epoch = w->epoch + 1 };
+	struct memx_io io = { .count = memx_put_le16(1) };
+
+	w->silent = true;
+	store(w, 0, 1, 1, 5);
+	head.tag = w->e.lane[0].reqs.table[0].tag;
+	relay_send(w, 0, &head, &io);
+	memx_lane_work(&w->e.lane[0]);
+	assert_int_equal(w->violations, 1);
+	assert_int_equal(w->outstanding, 1);
+	w->silent = false;
+	pass(w, 1000);
+	ended(w, 0, 1, 0);
+}
+
+static void detached_by(struct world *w, u64 tag, u64 epoch)
+{
+	struct memx_head head = { .op = MEMX_OP_DETACH, .reply = true, .tag = tag, .epoch = epoch };
+	u8 session[16];
+
+	memcpy(session, w->e.attach.session, 16);
+	w->silent = true;
+	w->e.actions |= memx_attach_detach(&w->e.attach, w->now);
+	run(w);
+	assert_int_equal(w->e.attach.state, MEMX_A_DETACHING);
+	relay_send(w, 0, &head, NULL);
+	memx_lane_work(&w->e.lane[0]);
+	assert_int_equal(w->violations, 1);
+	assert_int_equal(w->e.attach.state, MEMX_A_DOWN);
+	assert_memory_equal(session, w->e.attach.session, 16);
+}
+
+static void detached_has_the_epoch_of_the_session(void **state)
+{
+	struct world *w = *state;
+
+	detached_by(w, w->epoch + 1, w->epoch + 1);
+}
+
+static void detached_has_the_tag_of_detach(void **state)
+{
+	struct world *w = *state;
+
+	detached_by(w, w->epoch + 1, w->epoch);
+}
+
 static void lost_stores_travel_again(void **state)
 {
 	struct world *w = *state;
@@ -412,6 +559,13 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup_attached, teardown)
 		T(records_are_kept_and_handed_over),
 		T(record_on_the_wrong_lane_ends_the_channel),
+		T(records_of_the_channel_before_are_refused),
+		T(records_of_another_epoch_are_refused),
+		T(answers_before_attach_are_refused),
+		T(a_grant_before_the_map_is_refused),
+		T(an_answer_of_another_epoch_ends_nothing),
+		T(detached_has_the_epoch_of_the_session),
+		T(detached_has_the_tag_of_detach),
 		T(lost_stores_travel_again),
 		T(lost_fetches_travel_again),
 		T(fenced_store_waits_for_the_next_attachment),
