@@ -2,7 +2,7 @@
 # The relay: its core (no I/O) and the edges around it.
 
 LIBRARIES += memx-relay-core
-memx-relay-core_SRCS := $(sort $(wildcard dom0-relay/core/*.c))
+memx-relay-core_SRCS := $(sort $(wildcard dom0-relay/core/*.c)) shared/user/checks.c
 memx-relay-core_PKGS := libxxhash
 
 # libxenvchan and libxenctrl belong to one release of Xen and come in a package of its name: taken in statically.

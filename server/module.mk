@@ -2,7 +2,7 @@
 # The donor: its core without I/O as a library (simulation, tests and fuzzers link it), the daemon around it.
 
 LIBRARIES += memx-server-core
-memx-server-core_SRCS := $(addprefix server/core/,core.c session.c extent.c io.c chunks.c pressure.c reclaim.c drop.c heap_store.c)
+memx-server-core_SRCS := $(addprefix server/core/,core.c session.c extent.c io.c chunks.c pressure.c reclaim.c drop.c heap_store.c) shared/user/checks.c
 memx-server-core_PKGS := libxxhash
 
 PROGRAMS += memx-server

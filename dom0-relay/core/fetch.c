@@ -14,6 +14,7 @@
  * record has changed; where one could not be asked for want of a buffer, for a moment. Otherwise each page that nobody had gets the status that says most about why.
  */
 #include "internal.h"
+#include "user/checks.h"
 
 enum {
 	HEDGE_EARNED	= 5,		/* hundredths per fetch */
@@ -133,14 +134,28 @@ static void note(struct greq *req, u32 mask, u32 status)
 	}
 }
 
-static bool page_good(const struct greq *req, u32 i, const struct memx_page *page, const void *bytes)
+/* @check: that of the bytes that came with @page. */
+static bool page_good(const struct greq *req, u32 i, const struct memx_page *page, u64 check)
 {
 	const struct memx_trailer *t = &page->trailer;
 
-	if (t->version != wants(req)[i].version)
-		return false;
-	return !page_sealed(t) &&
-	       memx_check(req->extent->s->seed, memx_le32(page->slot), memx_le64(t->version), bytes) == memx_le64(t->check);
+	return t->version == wants(req)[i].version && !page_sealed(t) && check == memx_le64(t->check);
+}
+
+/* The checks of the @count pages at @bytes of which @page says that they are there. */
+static void checks(const struct greq *req, const struct memx_page *page, u32 count, const u8 *bytes, struct memx_check_page *to)
+{
+	u32 i, n = 0;
+
+	for (i = 0; i < count; i++) {
+		if (memx_status_known(memx_le32(page[i].status)) != MEMX_S_OK)
+			continue;
+		to[n++] = (struct memx_check_page){
+			.slot = memx_le32(page[i].slot), .version = memx_le64(page[i].trailer.version), .from = bytes,
+		};
+		bytes += MEMX_PAGE_SIZE;
+	}
+	memx_checks(req->extent->s->seed, to, n);
 }
 
 /* Does the record say that this donor has every acknowledged page of the extent? */
@@ -155,14 +170,16 @@ static bool must_have(const struct dop *dop)
 static int take_pages(struct dop *dop, const struct memx_head *head, struct rbuf *body)
 {
 	struct greq *req = dop->req;
-	u32 count = 0, mask, k, at, slots[MEMX_MAX_PAGES];
+	u32 count = 0, mask, k, at, good = 0, slots[MEMX_MAX_PAGES];
 	const struct memx_page *page = (const struct memx_page *)(body->data + MEMX_IO_LEN);
+	struct memx_check_page whole[MEMX_MAX_PAGES];
 
 	for (mask = dop->mask; mask; mask &= mask - 1)
 		slots[count++] = memx_le32(wants(req)[__builtin_ctz(mask)].slot);
 	if (memx_check_fetched(head, page, slots, count) < 0)
 		return -EPROTO;
 	at = MEMX_IO_LEN + count * (u32)sizeof(*page);
+	checks(req, page, count, body->data + at, whole);
 	for (mask = dop->mask, k = 0; mask; mask &= mask - 1, k++) {
 		u32 i = (u32)__builtin_ctz(mask), status = memx_status_known(memx_le32(page[k].status));
 
@@ -174,7 +191,7 @@ static int take_pages(struct dop *dop, const struct memx_head *head, struct rbuf
 			continue;
 		}
 		if (req->todo & 1U << i) {
-			if (page_good(req, i, &page[k], body->data + at)) {
+			if (page_good(req, i, &page[k], whole[good].check)) {
 				req->got[i].buf = rbuf_get(body);
 				req->got[i].desc = MEMX_IO_LEN + k * (u32)sizeof(*page);
 				req->got[i].page = at;
@@ -187,6 +204,7 @@ static int take_pages(struct dop *dop, const struct memx_head *head, struct rbuf
 				note(req, 1U << i, MEMX_S_CORRUPT);
 			}
 		}
+		good++;
 		at += MEMX_PAGE_SIZE;
 	}
 	return 0;

@@ -23,6 +23,7 @@
  *	connection lost			asked again, or dropped		-
  */
 #include "internal.h"
+#include "user/checks.h"
 
 static const struct memx_io *io_of(const struct rbuf *body)
 {
@@ -451,12 +452,38 @@ static void body_copy(u8 *to, const u8 *first, u32 first_len, const u8 *second, 
 		memcpy(to + part, second + (off + part - first_len), len - part);
 }
 
+/*
+ * Copies the @count pages that begin @at bytes into the body, and computes link->check[] of them. The one that lies in both pieces,
+ * and with it may be misaligned, is copied before it is checked.
+ */
+static void pages_copy(struct core_link *link, u8 *body, u32 at, u32 count, const u8 *first, u32 first_len, const u8 *second)
+{
+	const struct memx_page *desc = (const struct memx_page *)(body + MEMX_IO_LEN);
+	struct memx_check_page page[MEMX_MAX_PAGES];
+	u32 of[MEMX_MAX_PAGES], n = 0, i;
+
+	for (i = 0; i < count; i++, at += MEMX_PAGE_SIZE) {
+		if (at < first_len && at + MEMX_PAGE_SIZE > first_len) {
+			body_copy(body + at, first, first_len, second, at, MEMX_PAGE_SIZE);
+			link->check[i] = page_check(link, &desc[i], body + at);
+			continue;
+		}
+		page[n] = (struct memx_check_page){
+			.slot = memx_le32(desc[i].slot), .version = memx_le64(desc[i].trailer.version), .to = body + at,
+			.from = at < first_len ? first + at : second + (at - first_len),
+		};
+		of[n++] = i;
+	}
+	memx_copy_checks(link->session->seed, page, n);
+	for (i = 0; i < n; i++)
+		link->check[of[i]] = page[i].check;
+}
+
 void core_link_body(struct core_link *link, const struct memx_head *head, struct rbuf *body, const void *first, u32 first_len,
 		    const void *second)
 {
 	u32 count = head->len < MEMX_IO_LEN ? 0 : (head->len - MEMX_IO_LEN) / (u32)(sizeof(struct memx_page) + MEMX_PAGE_SIZE);
-	const struct memx_page *page = (const struct memx_page *)(body->data + MEMX_IO_LEN);
-	u32 at = head->len, i;
+	u32 at = head->len;
 
 	link->read = NULL;
 	if (head->op == MEMX_OP_STORE && !head->reply && count && count <= MEMX_MAX_PAGES && head->len == memx_store_len(count) &&
@@ -465,18 +492,8 @@ void core_link_body(struct core_link *link, const struct memx_head *head, struct
 		link->read = body;
 	}
 	body_copy(body->data, first, first_len, second, 0, at);
-	for (i = 0; link->read && i < count; i++, at += MEMX_PAGE_SIZE) {
-		const u8 *from = at < first_len ? (const u8 *)first + at : (const u8 *)second + (at - first_len);
-		u8 *to = body->data + at;
-
-		if ((at < first_len && at + MEMX_PAGE_SIZE > first_len) || (uintptr_t)from & 7) {
-			body_copy(to, first, first_len, second, at, MEMX_PAGE_SIZE);
-			link->check[i] = page_check(link, &page[i], to);
-		} else {
-			link->check[i] = memx_copy_check(link->session->seed, memx_le32(page[i].slot),
-							 memx_le64(page[i].trailer.version), to, from);
-		}
-	}
+	if (link->read)
+		pages_copy(link, body->data, at, count, first, first_len, second);
 }
 
 /* Do the bytes match their checks? */

@@ -459,6 +459,36 @@ static void the_only_copy_is_bad(void **state)
 	assert_int_equal(world_counters(w).bad_pages, 1);
 }
 
+/* The second page of six is said not to be there, and the answer is as much shorter. */
+static bool leave_one_out(struct wdonor *d, struct frame *f)
+{
+	struct memx_page *page = (struct memx_page *)(f->body + MEMX_IO_LEN);
+	u8 *bytes = (u8 *)&page[6];
+
+	(void)d;
+	if ((memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) != MEMX_OP_FETCH || f->len != memx_fetched_len(6, 6))
+		return true;
+	page[1].status = memx_put_le32(MEMX_S_ABSENT);
+	memmove(bytes + MEMX_PAGE_SIZE, bytes + 2 * MEMX_PAGE_SIZE, 4 * MEMX_PAGE_SIZE);
+	f->len = memx_fetched_len(6, 5);
+	f->hdr.len = memx_put_le32(f->len);
+	f->hdr.status = memx_put_le32(MEMX_S_PARTIAL);
+	return true;
+}
+
+static void pages_behind_a_missing_one_are_good(void **state)
+{
+	(void)state;
+	cluster(1, 1);
+	stored(0, 6);
+	holder(0, 0)->tamper = leave_one_out;
+	g->may_lose = true;
+	assert_int_equal(wguest_do(g, wguest_fetch(g, 0, 6)), MEMX_S_PARTIAL);
+	assert_int_equal(world_counters(w).bad_pages, 0);
+	assert_int_equal(world_counters(w).fetch_errors, 1);
+	assert_int_equal(world_counters(w).donor_violations, 0);
+}
+
 /* An old page, with the right check for what it is: versions tell. */
 static u8 old_reply[MEMX_HDR_LEN + 8192];
 static u32 old_len;
@@ -684,7 +714,8 @@ int main(void)
 		rule(late_bytes_change_nothing), rule(fetch_is_hedged), rule(no_fetch_waits_for_one_donor),
 		rule(lag_judges_nobody), rule(new_instance_is_not_trusted), rule(a_confirmation_dies_with_the_memory),
 		rule(one_after_the_other), rule(repair_respects_versions), rule(all_copies_lost),
-		rule(a_bad_copy_is_not_believed), rule(the_only_copy_is_bad), rule(an_old_page_is_not_believed),
+		rule(a_bad_copy_is_not_believed), rule(the_only_copy_is_bad), rule(pages_behind_a_missing_one_are_good),
+		rule(an_old_page_is_not_believed),
 		rule(broken_answers_end_the_connection), rule(a_double_answer_is_a_violation), rule(odd_answers_cost_no_copy),
 		rule(odd_answers_to_place_cost_no_copy), rule(odd_answers_to_a_fetch),
 	};

@@ -13,6 +13,7 @@
 #endif
 
 #include "internal.h"
+#include "user/checks.h"
 
 struct io {
 	struct srv_session *session;
@@ -142,7 +143,8 @@ static u32 mend_one(struct srv_req *req, const struct io *io, const struct memx_
 
 /*
  * A page goes into the store past the caches: it is not read again soon, and what it would drive out of them is what the
- * next frames are handled with. An ordinary copy also reads each line of the store before it overwrites it.
+ * next frames are handled with. An ordinary copy also reads each line of the store before it overwrites it. pages_are_in() follows,
+ * once for all pages of a request.
  */
 static void page_in(u8 *to, const u8 *from)
 {
@@ -160,13 +162,20 @@ static void page_in(u8 *to, const u8 *from)
 		_mm_stream_si128((__m128i *)(to + i + 32), c);
 		_mm_stream_si128((__m128i *)(to + i + 48), d);
 	}
-	_mm_sfence();
 #else
 	memcpy(to, from, MEMX_PAGE_SIZE);
 #endif
 }
 
-static u32 store_one(struct srv_req *req, const struct io *io, const struct memx_page *desc, const u8 *page)
+static void pages_are_in(void)
+{
+#ifdef __SSE2__
+	_mm_sfence();
+#endif
+}
+
+/* @check: that of the bytes at @page. */
+static u32 store_one(struct srv_req *req, const struct io *io, const struct memx_page *desc, const u8 *page, u64 check)
 {
 	struct srv *srv = req->conn->srv;
 	u32 at = memx_le32(desc->slot) - io->first, status;
@@ -178,7 +187,7 @@ static u32 store_one(struct srv_req *req, const struct io *io, const struct memx
 	if (status != MEMX_S_OK)
 		return status;
 	/* What was damaged on the way is stored again from where it is whole; found out at the next fetch, it may be the last copy. */
-	if (!sealed(&desc->trailer) && !intact(io, memx_le32(desc->slot), &desc->trailer, page)) {
+	if (!sealed(&desc->trailer) && check != memx_le64(desc->trailer.check)) {
 		srv->count.corrupt++;
 		return MEMX_S_CORRUPT;
 	}
@@ -243,6 +252,7 @@ static bool may_change(const struct srv_req *req, const struct io *io)
 int srv_op_store(struct srv_req *req)
 {
 	const struct memx_page *desc = (const void *)((const u8 *)req->body + MEMX_IO_LEN);
+	struct memx_check_page whole[MEMX_MAX_PAGES];
 	u32 status[MEMX_MAX_PAGES], i;
 	__le32 slot[MEMX_MAX_PAGES];
 	__le64 version[MEMX_MAX_PAGES];
@@ -261,8 +271,14 @@ int srv_op_store(struct srv_req *req)
 	for (i = 0; i < io.count; i++) {
 		slot[i] = desc[i].slot;
 		version[i] = desc[i].trailer.version;
-		status[i] = store_one(req, &io, &desc[i], page + (size_t)i * MEMX_PAGE_SIZE);
+		whole[i] = (struct memx_check_page){
+			.slot = memx_le32(slot[i]), .version = memx_le64(version[i]), .from = page + (size_t)i * MEMX_PAGE_SIZE,
+		};
 	}
+	memx_checks(io.session->check_seed, whole, io.count);
+	for (i = 0; i < io.count; i++)
+		status[i] = store_one(req, &io, &desc[i], whole[i].from, whole[i].check);
+	pages_are_in();
 	return answer_changes(req, &io, status, slot, version);
 }
 

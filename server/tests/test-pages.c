@@ -283,8 +283,8 @@ static void a_stale_copy_takes_nothing_but_serves(void **state)
 
 /* ---- several pages at once -------------------------------------------------------------------------------------------- */
 
-
-static int store_batch(struct sess *s, const u32 *slots, const u64 *versions, u32 count)
+/* One bit of the page @damaged (none: @count) changes behind its check. */
+static int store_damaged(struct sess *s, const u32 *slots, const u64 *versions, u32 count, u32 damaged)
 {
 	u8 *body = malloc(memx_store_len(count));
 	struct memx_io *io = (void *)body;
@@ -302,9 +302,16 @@ static int store_batch(struct sess *s, const u32 *slots, const u64 *versions, u3
 		page[i] = (struct memx_page) { .slot = memx_put_le32(slots[i]), .trailer.version = memx_put_le64(versions[i]),
 			.trailer.check = memx_put_le64(memx_check(memx_session_seed(s->id), slots[i], versions[i], data)) };
 	}
+	if (damaged < count)
+		((u8 *)(page + count))[(size_t)damaged * MEMX_PAGE_SIZE + 1234] ^= 0x10;
 	status = ask(s->relay, MEMX_OP_STORE, 0, s->epoch, body, memx_store_len(count));
 	free(body);
 	return status;
+}
+
+static int store_batch(struct sess *s, const u32 *slots, const u64 *versions, u32 count)
+{
+	return store_damaged(s, slots, versions, count, count);
 }
 
 static int fetch_batch(struct sess *s, const u32 *slots, const u64 *versions, u32 count)
@@ -337,6 +344,28 @@ static void thirty_two_pages_at_once(void **state)
 	for (i = 0; i < MEMX_MAX_PAGES; i++) {
 		assert_int_equal(data[(size_t)i * MEMX_PAGE_SIZE], (u8)(slots[i] + versions[i]));
 		assert_int_equal(data[(size_t)(i + 1) * MEMX_PAGE_SIZE - 1], (u8)(slots[i] + versions[i]));
+	}
+}
+
+static void of_many_pages_the_damaged_one_is_refused(void **state)
+{
+	struct sess s = one_extent(state);
+	const struct memx_want *want = (const void *)(s.relay->body + MEMX_IO_LEN);
+	u32 slots[MEMX_MAX_PAGES], count, i, k;
+	u64 versions[MEMX_MAX_PAGES];
+
+	for (count = 2; count <= MEMX_MAX_PAGES; count += 5) {
+		for (i = 0; i < count; i++) {
+			for (k = 0; k < count; k++) {
+				slots[k] = k;
+				versions[k] = count * 100 + i;
+			}
+			assert_int_equal(store_damaged(&s, slots, versions, count, i), MEMX_S_PARTIAL);
+			for (k = 0; k < count; k++)
+				assert_int_equal(memx_le32(want[k].status), k == i ? MEMX_S_CORRUPT : MEMX_S_OK);
+			assert_int_equal(fetch_batch(&s, slots, versions, count), MEMX_S_PARTIAL);
+			assert_int_equal(s.relay->head.len, memx_fetched_len(count, count - 1));
+		}
 	}
 }
 
@@ -403,6 +432,7 @@ int main(void)
 		TEST(a_fetch_by_a_newer_record_is_served_by_an_older_copy),
 		TEST(a_stale_copy_takes_nothing_but_serves),
 		TEST(thirty_two_pages_at_once),
+		TEST(of_many_pages_the_damaged_one_is_refused),
 		TEST(each_page_of_a_store_has_its_own_fate),
 		TEST(each_page_of_a_fetch_has_its_own_fate),
 	};

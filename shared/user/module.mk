@@ -15,6 +15,11 @@ test-log_SRCS := shared/user/tests/test-log.c
 test-log_LIBS := memx-user
 test-log_PKGS := inih jansson
 
+TESTS_C += test-checks
+test-checks_SRCS := shared/user/tests/test-checks.c shared/user/checks.c
+test-checks_PKGS := libxxhash
+test-checks_VARIANTS := asan opt
+
 TESTS_C += test-loop test-shm
 test-loop_SRCS := shared/user/tests/test-loop.c
 test-loop_LIBS := memx-user
