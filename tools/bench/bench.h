@@ -41,6 +41,7 @@ struct bench_result {
 	u64 streamed[BENCH_OPS];	/* pages */
 	double best[BENCH_OPS];		/* the quickest round, pages/s */
 	u64 cpu_ns[BENCH_OPS][BENCH_PARTS];	/* on the CPU while streaming; MemX only */
+	u64 busiest_ns[BENCH_OPS];	/* the one process that was on it longest, in each pass */
 };
 
 const char *bench_op_name(enum bench_op op);

@@ -167,19 +167,35 @@ static u64 cpu_of(pid_t pid)
 	return strtoull(text, NULL, 10);	/* the first of three numbers */
 }
 
-static void cpu_read(const struct drive *d, u64 ns[BENCH_PARTS])
+enum { CPU_DONOR = 2, CPU_ALL = CPU_DONOR + CLUSTER_MAX_DONORS };	/* guest, relay, each server */
+
+static void cpu_read(const struct drive *d, u64 ns[CPU_ALL])
 {
-	ns[BENCH_GUEST] = cpu_of(0);
-	ns[BENCH_RELAY] = cpu_of(d->cluster->relay);
-	ns[BENCH_DONORS] = 0;
+	ns[0] = cpu_of(0);
+	ns[1] = cpu_of(d->cluster->relay);
 	for (u32 i = 0; i < d->cluster->config.donors; i++)
-		ns[BENCH_DONORS] += cpu_of(d->cluster->donor[i].pid);
+		ns[CPU_DONOR + i] = cpu_of(d->cluster->donor[i].pid);
+}
+
+static void cpu_add(const struct drive *d, enum bench_op what, const u64 before[CPU_ALL], struct bench_result *result)
+{
+	u64 after[CPU_ALL], busiest = 0;
+
+	cpu_read(d, after);
+	for (u32 i = 0; i < CPU_DONOR + d->cluster->config.donors; i++) {
+		u64 ns = after[i] - before[i];
+
+		result->cpu_ns[what][i < CPU_DONOR ? i : BENCH_DONORS] += ns;
+		if (ns > busiest)
+			busiest = ns;
+	}
+	result->busiest_ns[what] += busiest;
 }
 
 static int stream(struct drive *d, enum bench_op what, struct bench_result *result)
 {
 	u32 batches = d->job.pages / d->job.batch, begun = 0;
-	u64 before[BENCH_PARTS], after[BENCH_PARTS], start;
+	u64 before[CPU_ALL] = { 0 }, start;
 
 	cpu_read(d, before);
 	start = memx_now();
@@ -195,9 +211,7 @@ static int stream(struct drive *d, enum bench_op what, struct bench_result *resu
 	if (!result || d->err)
 		return d->err;
 	bench_streamed(result, what, (u64)batches * d->job.batch, memx_now() - start);
-	cpu_read(d, after);
-	for (u32 i = 0; i < BENCH_PARTS; i++)
-		result->cpu_ns[what][i] += after[i] - before[i];
+	cpu_add(d, what, before, result);
 	return 0;
 }
 

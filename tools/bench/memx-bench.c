@@ -68,13 +68,18 @@ static double latency_ratio(enum bench_op op)
 	return limit > 0 ? p50(WHO_ONE, op) / limit : 0;
 }
 
-/* Streaming of MemX with one copy against the slower limit, at least 0.8 wanted. */
-static double stream_ratio(enum bench_op op)
+/* A rate of streaming against the slower limit; of MemX with one copy at least 0.8 wanted. */
+static double against_slower(double rate, enum bench_op op)
 {
 	double tcp = bench_pages_s(&results[WHO_TCP], op), ring = bench_pages_s(&results[WHO_RING], op);
 	double limit = tcp < ring ? tcp : ring;
 
-	return limit > 0 ? bench_pages_s(&results[WHO_ONE], op) / limit : 0;
+	return limit > 0 ? rate / limit : 0;
+}
+
+static double stream_ratio(enum bench_op op)
+{
+	return against_slower(bench_pages_s(&results[WHO_ONE], op), op);
 }
 
 /* Microseconds of CPU time for each page that was streamed. */
@@ -83,6 +88,25 @@ static double cpu_us(enum who who, enum bench_op op, enum bench_part part)
 	u64 pages = results[who].streamed[op];
 
 	return pages ? (double)results[who].cpu_ns[op][part] / 1e3 / (double)pages : 0;
+}
+
+static double busiest_allows(enum bench_op op)
+{
+	u64 ns = results[WHO_ONE].busiest_ns[op];
+
+	return ns ? (double)results[WHO_ONE].streamed[op] * 1e9 / (double)ns : 0;
+}
+
+/*
+ * What the processes' time on a CPU alone would allow, in pages/s: with as many CPUs as there are here and never an idle one, and,
+ * where each process has its own, at the pace of the busiest.
+ */
+static double cpus_allow(enum bench_op op)
+{
+	double us = cpu_us(WHO_ONE, op, BENCH_GUEST) + cpu_us(WHO_ONE, op, BENCH_RELAY) + cpu_us(WHO_ONE, op, BENCH_DONORS);
+	double most = busiest_allows(op), rate = us > 0 ? (double)sysconf(_SC_NPROCESSORS_ONLN) * 1e6 / us : 0;
+
+	return rate < most ? rate : most;
 }
 
 /* ---- output ---- */
@@ -126,6 +150,11 @@ static void print_text(const struct options *o)
 		printf("  %s  p50 is %.2f times the sum of TCP and ring (%.1f us)%s; streaming is %.0f %% of the slower one%s\n",
 		       bench_op_name(op), latency_ratio(op), (p50(WHO_TCP, op) + p50(WHO_RING, op)) / 1e3,
 		       op == BENCH_FETCH ? ", aim: at most 1.50" : "", stream_ratio(op) * 100, ", aim: at least 80 %");
+	printf("what the processes' time on a CPU would allow, if they never waited\n");
+	for (enum bench_op op = 0; op < BENCH_OPS; op++)
+		printf("  %s  with the %ld CPUs of this machine %.0f pages/s, %.0f %%; with one for each process %.0f pages/s, %.0f %%\n",
+		       bench_op_name(op), sysconf(_SC_NPROCESSORS_ONLN), cpus_allow(op), against_slower(cpus_allow(op), op) * 100,
+		       busiest_allows(op), against_slower(busiest_allows(op), op) * 100);
 }
 
 static json_t *result_json(enum who who, enum bench_op op)
@@ -159,6 +188,11 @@ static void print_json(const struct options *o)
 							     "store_p50", latency_ratio(BENCH_STORE), "fetch_streaming",
 							     stream_ratio(BENCH_FETCH), "store_streaming",
 							     stream_ratio(BENCH_STORE)));
+	if (!o->only_limits)
+		json_object_set_new(all, "cpu_allows_pages_per_second",
+				    json_pack("{s:f, s:f, s:f, s:f}", "fetch_here", cpus_allow(BENCH_FETCH), "store_here",
+					      cpus_allow(BENCH_STORE), "fetch_busiest", busiest_allows(BENCH_FETCH),
+					      "store_busiest", busiest_allows(BENCH_STORE)));
 	json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
 	printf("\n");
 	json_decref(all);
