@@ -291,16 +291,19 @@ void native_reason(struct native *n, char *to, size_t size)
 
 enum memx_attach_state native_state(struct native *n)
 {
+	struct memx_lane *lane = &n->engine.lane[0];
 	enum memx_attach_state state;
 	unsigned long flags;
+	bool go;
 
 	memx_lock(&n->engine.lock, flags);
 	state = n->engine.attach.state;
 	memx_unlock(&n->engine.lock, flags);
 	/* Tables and limits of an attachment are there when its actions were carried out, not before. */
-	if (state == MEMX_A_ATTACHED && !memx_load_once(&n->engine.lane[0].go))
-		return MEMX_A_ATTACHING;
-	return state;
+	memx_lock(&lane->lock, flags);
+	go = lane->go;
+	memx_unlock(&lane->lock, flags);
+	return state == MEMX_A_ATTACHED && !go ? MEMX_A_ATTACHING : state;
 }
 
 struct memx_agreed native_agreed(struct native *n)
