@@ -142,7 +142,6 @@ static u32 ask(struct memx_attacher *a)
 {
 	a->retry_at = 0;
 	a->epoch++;
-	a->shown = true;
 	enter(a, MEMX_A_ATTACHING);
 	return MEMX_ACT_ATTACH;
 }
@@ -247,18 +246,34 @@ static u32 attached(struct memx_attacher *a, const struct memx_agreed *agreed, u
 	return actions;
 }
 
+/* Does the session hold pages of the guest, or may it? From swapon to swapoff. */
+static bool in_use(const struct memx_attacher *a)
+{
+	return a->frozen && !a->detach;
+}
+
+/* The session is another copy's, or the donors do not know this one's lineage. Only where it holds pages is that the end. */
+static u32 superseded(struct memx_attacher *a, u64 now)
+{
+	a->status = MEMX_S_SUPERSEDED;
+	if (in_use(a)) {
+		enter(a, MEMX_A_GONE);
+		a->retry_at = 0;
+		return MEMX_ACT_WITHDRAW | MEMX_ACT_GONE;
+	}
+	draw_session(a);
+	go_down(a, now, backoff(a));
+	return MEMX_ACT_WITHDRAW | MEMX_ACT_DETACHED | MEMX_ACT_REFUSED;
+}
+
 int memx_attach_reply(struct memx_attacher *a, u32 status, const struct memx_attached *body, u64 epoch, u64 now)
 {
 	struct memx_agreed agreed;
 
 	if (a->state != MEMX_A_ATTACHING || epoch != a->epoch)
 		return -EPROTO;
-	if (status == MEMX_S_SUPERSEDED) {
-		a->status = status;
-		enter(a, MEMX_A_GONE);
-		a->retry_at = 0;
-		return MEMX_ACT_WITHDRAW | MEMX_ACT_GONE;
-	}
+	if (status == MEMX_S_SUPERSEDED)
+		return (int)superseded(a, now);
 	if (status != MEMX_S_OK)
 		return (int)refused(a, memx_status_known(status), memx_le32(body->retry_ms), now);
 	if (take_agreed(a, body, &agreed))
@@ -320,12 +335,18 @@ u32 memx_attach_detached(struct memx_attacher *a, u32 status, u64 now)
 	return MEMX_ACT_WITHDRAW | MEMX_ACT_DETACHED;
 }
 
-/* Would a lineage more drive out one of those that were shown since the last success, or that one? */
-bool memx_attach_may_suspend(const struct memx_attacher *a)
+/* Is there room for a lineage more, or would it drive out one of those that were shown since the last success, or that one? */
+static bool one_more(const struct memx_attacher *a)
 {
 	u32 kept = a->known && a->known != a->lineage[0];
 
 	return !a->shown || 1U + 1U + a->unsure + kept <= MEMX_MAX_LINEAGE;
+}
+
+/* Who is not known any more has lost the pages of the session: not to be risked where there are some, and can be had back. */
+bool memx_attach_may_suspend(const struct memx_attacher *a)
+{
+	return !in_use(a) || a->state == MEMX_A_GONE || one_more(a);
 }
 
 u32 memx_attach_resumed(struct memx_attacher *a, u64 now)
@@ -334,6 +355,9 @@ u32 memx_attach_resumed(struct memx_attacher *a, u64 now)
 
 	if (a->state == MEMX_A_STOPPED || a->state == MEMX_A_GONE)
 		return 0;
+	/* The donors may not know this session again, so swap must not come on with it: it gives way to another one. */
+	if (a->sized && !in_use(a) && !one_more(a))
+		a->detach = true;
 	/* The donors hold that of the last attach, however many resumes ago it was: without it they would not know us. */
 	if (a->known && a->lineage[last] == a->known)
 		last--;
@@ -375,10 +399,11 @@ static u32 slots_asked(const struct memx_attacher *a)
 	return a->slots_wanted ? min(a->slots_wanted, a->slots_max) : a->slots_max;
 }
 
-void memx_attach_build(const struct memx_attacher *a, u32 records, struct memx_attach *to)
+void memx_attach_build(struct memx_attacher *a, u32 records, struct memx_attach *to)
 {
 	u32 i;
 
+	a->shown = true;
 	memset(to, 0, sizeof(*to));
 	memcpy(to->session, a->session, sizeof(to->session));
 	for (i = 0; i < MEMX_MAX_LINEAGE; i++)

@@ -8,7 +8,7 @@
  *                    |                              v |                    v
  *                    |                            REFUSED ------------> DOWN (withdraw, then offer again)
  *
- * beside these: DETACHING (asked to free the session, from ATTACHED) and GONE (superseded or stopped: final until started anew).
+ * beside these: DETACHING (asked to free the session, from ATTACHED) and GONE (superseded with swap on: final).
  *
  * Events and the time go in, actions come out; the caller carries them out in the order of their bits. The epoch is raised
  * before every attempt to attach. A session's identity and its epoch live here and change nowhere else.
@@ -28,7 +28,7 @@ enum memx_attach_state {
 	MEMX_A_REFUSED,		/* asks again at retry_at, over the same channel */
 	MEMX_A_ATTACHED,
 	MEMX_A_DETACHING,	/* DETACH is out */
-	MEMX_A_GONE,		/* superseded: another copy of this guest owns the session */
+	MEMX_A_GONE,		/* superseded: another copy of this guest owns the session, and the pages in it */
 	MEMX_A_STATES
 };
 
@@ -40,7 +40,7 @@ enum memx_attach_action {
 	MEMX_ACT_SIZE		= 1 << 4,	/* (re)make the tables for .slots and .extent_order */
 	MEMX_ACT_GO		= 1 << 5,	/* requests may flow, with the limits in .agreed */
 	MEMX_ACT_DETACH		= 1 << 6,	/* send DETACH */
-	MEMX_ACT_DETACHED	= 1 << 7,	/* the session is freed (or given up): a new one was drawn, its tables are void */
+	MEMX_ACT_DETACHED	= 1 << 7,	/* the session is freed (or another copy's): a new one was drawn, its tables are void */
 	MEMX_ACT_REFUSED	= 1 << 8,	/* say .status in plain words */
 	MEMX_ACT_GONE		= 1 << 9,	/* say so loudly; I/O will not come back */
 };
@@ -107,8 +107,9 @@ u32 memx_attach_lost(struct memx_attacher *a, u64 now);
 u32 memx_attach_detach(struct memx_attacher *a, u64 now);
 u32 memx_attach_detached(struct memx_attacher *a, u32 status, u64 now);
 /*
- * May the guest be suspended? Each resume draws a lineage. False: another one would drive out one that donors may hold, for
- * the last attempts to attach were never answered; so one of them has to succeed first.
+ * May the guest be suspended? Each resume draws a lineage. False: swap is on, and another one would drive out one that donors may
+ * hold, for none of the last attempts to attach was granted; so one of them has to be first. Only memx_attach_build() can turn it
+ * to false.
  */
 bool memx_attach_may_suspend(const struct memx_attacher *a);
 /*
@@ -119,7 +120,8 @@ u32 memx_attach_resumed(struct memx_attacher *a, u64 now);
 u32 memx_attach_tick(struct memx_attacher *a, u64 now);
 void memx_attach_stop(struct memx_attacher *a);
 
-void memx_attach_build(const struct memx_attacher *a, u32 records, struct memx_attach *to);	/* the ATTACH body */
+/* The ATTACH body, which goes out now: with it the lineage counts as shown. */
+void memx_attach_build(struct memx_attacher *a, u32 records, struct memx_attach *to);
 void memx_attach_hello_build(const struct memx_attacher *a, u8 lane, u16 proto, struct memx_hello *to);
 
 /* Plain words for a refusal, and for a state. */

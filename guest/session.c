@@ -322,6 +322,8 @@ int memx_session_quiesce(struct memx_session *s, unsigned int timeout_ms)
 
 	mutex_lock(&s->work_mutex);
 	s->quiescing = false;
+	/* Meanwhile the worker may have sent ATTACH. From here on it cannot, until the resume. */
+	quiet = quiet && session_may_return(s);
 	s->suspended = quiet;
 	if (quiet)
 		memx_worker_lanes_down(s);

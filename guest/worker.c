@@ -140,7 +140,7 @@ static void do_refused(struct memx_session *s)
 	tell(s, MEMX_EV_REFUSED);
 }
 
-static void do_detached(struct memx_session *s)
+static void do_detached(struct memx_session *s, bool freed)
 {
 	struct memx_engine *e = &s->engine;
 
@@ -150,7 +150,10 @@ static void do_detached(struct memx_session *s)
 	WRITE_ONCE(s->slots, 0);
 	s->ready = false;
 	memx_swapfs_resize(0);
-	pr_info("all pages were freed at the donors\n");
+	if (freed)
+		pr_info("all pages were freed at the donors\n");
+	else
+		pr_info("no page of this guest was in that session; another one begins\n");
 	wake_up_all(&s->idle_wait);
 }
 
@@ -191,8 +194,9 @@ void memx_worker_resume(struct memx_session *s)
 	memx_worker_lanes_down(s);
 	memx_lock(&e->lock, flags);
 	/* What was due to the channel is void; that tables are, or that the session is gone, stays true. */
-	e->actions &= MEMX_ACT_SIZE | MEMX_ACT_DETACHED | MEMX_ACT_GONE;
-	memx_attach_resumed(&e->attach, ktime_get_ns());
+	e->actions &= MEMX_ACT_SIZE | MEMX_ACT_DETACHED | MEMX_ACT_REFUSED | MEMX_ACT_GONE;
+	/* It asks for WITHDRAW and nothing else: that is done here as far as lanes go, and in renew(). */
+	WARN_ON_ONCE(memx_attach_resumed(&e->attach, ktime_get_ns()) & ~MEMX_ACT_WITHDRAW);
 	memx_unlock(&e->lock, flags);
 	s->renew_due = true;
 	s->sending = false;
@@ -234,7 +238,7 @@ static void act(struct memx_session *s, u32 actions)
 	if (actions & MEMX_ACT_WITHDRAW)
 		do_withdraw(s, !(actions & MEMX_ACT_DETACHED));
 	if (actions & MEMX_ACT_DETACHED) {
-		do_detached(s);
+		do_detached(s, !(actions & MEMX_ACT_REFUSED));
 		if (READ_ONCE(s->stopping)) {
 			stop_offering(s);
 			actions = 0;

@@ -91,9 +91,12 @@ static int reply(struct kunit *test, u32 status, struct memx_attached body, u64 
 /* To ATTACHED, at time 0, with 4096 slots. */
 static void attach(struct kunit *test)
 {
+	struct memx_attach body;
+
 	KUNIT_ASSERT_EQ(test, memx_attach_start(states(test), 0), (u32)MEMX_ACT_OFFER);
 	KUNIT_ASSERT_EQ(test, say_hello(test, 0), 0);
 	KUNIT_ASSERT_EQ(test, say_hello(test, 1), MEMX_ACT_CONNECTED | MEMX_ACT_ATTACH);
+	memx_attach_build(states(test), 0, &body);
 	KUNIT_ASSERT_EQ(test, reply(test, MEMX_S_OK, granted(4096), 0), MEMX_ACT_SIZE | MEMX_ACT_GO);
 	KUNIT_ASSERT_EQ(test, states(test)->state, MEMX_A_ATTACHED);
 }
@@ -329,20 +332,68 @@ static void refused_bounded(struct kunit *test)
 	KUNIT_EXPECT_LE(test, states(test)->retry_at, 60 * SECOND);
 }
 
-/* Superseded: final. */
+/* From DOWN to ATTACHING: the lineage is shown to a relay. */
+static void show(struct kunit *test, u64 now)
+{
+	struct memx_attach body;
+
+	KUNIT_ASSERT_EQ(test, memx_attach_tick(states(test), now), (u32)MEMX_ACT_OFFER);
+	KUNIT_ASSERT_EQ(test, say_hello(test, 0), 0);
+	KUNIT_ASSERT_EQ(test, say_hello(test, 1), MEMX_ACT_CONNECTED | MEMX_ACT_ATTACH);
+	memx_attach_build(states(test), 0, &body);
+}
+
+/* Superseded with swap on: final. There is nothing left that another suspend could put at risk. */
 static void superseded(struct kunit *test)
 {
 	struct memx_attacher *a = states(test);
 	struct memx_attached body = {};
+	u32 i;
 
-	memx_attach_start(a, 0);
-	say_hello(test, 0);
-	say_hello(test, 1);
+	attach(test);
+	a->frozen = true;
+	for (i = 0; i < MEMX_MAX_LINEAGE - 1; i++) {
+		memx_attach_resumed(a, SECOND);
+		show(test, SECOND);
+	}
+	KUNIT_EXPECT_FALSE(test, memx_attach_may_suspend(a));
 	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_SUPERSEDED, body, 0), MEMX_ACT_WITHDRAW | MEMX_ACT_GONE);
 	KUNIT_EXPECT_EQ(test, a->state, MEMX_A_GONE);
 	KUNIT_EXPECT_EQ(test, memx_attach_tick(a, 1000 * SECOND), 0u);
 	KUNIT_EXPECT_EQ(test, memx_attach_lost(a, 0), 0u);
+	KUNIT_EXPECT_TRUE(test, memx_attach_may_suspend(a));
 	KUNIT_EXPECT_EQ(test, memx_attach_resumed(a, 0), 0u);
+}
+
+/* Superseded where the session holds nothing of the guest, before swapon or after swapoff: it begins another one, with patience. */
+static void superseded_without_swap(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	struct memx_attached body = {};
+	u64 now = 0, delay = 0;
+	u8 session[16];
+	u32 i;
+
+	attach(test);
+	for (i = 0; i < 8; i++) {
+		if (i & 1) {
+			a->sized = true;
+			a->frozen = true;
+		}
+		memx_attach_lost(a, now);
+		memx_attach_detach(a, now);
+		now = a->retry_at;
+		show(test, now);
+		memcpy(session, a->session, 16);
+		KUNIT_ASSERT_EQ(test, reply(test, MEMX_S_SUPERSEDED, body, now),
+				MEMX_ACT_WITHDRAW | MEMX_ACT_DETACHED | MEMX_ACT_REFUSED);
+		KUNIT_ASSERT_EQ(test, a->state, MEMX_A_DOWN);
+		KUNIT_EXPECT_NE(test, memcmp(session, a->session, 16), 0);
+		KUNIT_EXPECT_FALSE(test, a->sized || a->frozen || a->detach);
+		KUNIT_EXPECT_GE(test, a->retry_at - now, delay);
+		delay = a->retry_at - now;
+	}
+	KUNIT_EXPECT_EQ(test, delay, 5 * SECOND);
 }
 
 /* Attempts that come to nothing come less and less often, but never less than every five seconds. */
@@ -395,14 +446,6 @@ static void detach_later(struct kunit *test)
 	say_hello(test, 0);
 	say_hello(test, 1);
 	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_OK, granted(4096), 0), MEMX_ACT_DETACH);
-}
-
-/* From DOWN to ATTACHING: the lineage is shown to a relay. */
-static void show(struct kunit *test, u64 now)
-{
-	KUNIT_ASSERT_EQ(test, memx_attach_tick(states(test), now), (u32)MEMX_ACT_OFFER);
-	KUNIT_ASSERT_EQ(test, say_hello(test, 0), 0);
-	KUNIT_ASSERT_EQ(test, say_hello(test, 1), MEMX_ACT_CONNECTED | MEMX_ACT_ATTACH);
 }
 
 /* Where the relay wants to know it: how many epochs ago the guest was attached last. */
@@ -464,6 +507,7 @@ static void lineage_never_shown(struct kunit *test)
 	u32 i;
 
 	attach(test);
+	a->frozen = true;
 	known = a->lineage[0];
 	for (i = 0; i < 20; i++) {
 		last = a->lineage[0];
@@ -486,6 +530,7 @@ static void lineage_never_answered(struct kunit *test)
 	u32 i;
 
 	attach(test);
+	a->frozen = true;
 	for (i = 0; i < MEMX_MAX_LINEAGE - 1; i++) {
 		seen[i] = a->lineage[0];
 		KUNIT_ASSERT_TRUE(test, memx_attach_may_suspend(a));
@@ -503,6 +548,51 @@ static void lineage_never_answered(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, memx_attach_may_suspend(a));
 	KUNIT_ASSERT_EQ(test, reply(test, MEMX_S_OK, granted(4096), 0), MEMX_ACT_GO);
 	KUNIT_EXPECT_TRUE(test, memx_attach_may_suspend(a));
+}
+
+/*
+ * What lineages protect are pages. A guest that is refused each time and has no swap on may be suspended as often as one likes;
+ * from the first time on that the donors might not know it again swap does not come on with this session.
+ */
+static void lineage_without_swap(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	struct memx_attached body = {};
+	u32 i;
+
+	attach(test);
+	memx_attach_lost(a, 0);
+	a->retry_at = SECOND;
+	for (i = 0; i < 6; i++) {
+		show(test, SECOND);
+		KUNIT_ASSERT_EQ(test, reply(test, MEMX_S_NOSPACE, body, 0), MEMX_ACT_REFUSED);
+		KUNIT_ASSERT_TRUE(test, memx_attach_may_suspend(a));
+		KUNIT_EXPECT_EQ(test, a->detach, i > 3);
+		KUNIT_EXPECT_EQ(test, memx_attach_resumed(a, 0), (u32)MEMX_ACT_WITHDRAW);
+	}
+	show(test, SECOND);
+	KUNIT_ASSERT_EQ(test, reply(test, MEMX_S_OK, granted(4096), SECOND), MEMX_ACT_DETACH);
+}
+
+/* Greeted and not asked: the lineage was shown to nobody, so it makes no suspend a risk. */
+static void lineage_greeted(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	u64 known;
+	u32 i;
+
+	attach(test);
+	a->frozen = true;
+	known = a->lineage[0];
+	for (i = 0; i < 6; i++) {
+		KUNIT_ASSERT_TRUE(test, memx_attach_may_suspend(a));
+		memx_attach_resumed(a, 0);
+		KUNIT_ASSERT_EQ(test, memx_attach_tick(a, SECOND), (u32)MEMX_ACT_OFFER);
+		KUNIT_ASSERT_EQ(test, say_hello(test, 0), 0);
+		KUNIT_ASSERT_EQ(test, say_hello(test, 1), MEMX_ACT_CONNECTED | MEMX_ACT_ATTACH);
+	}
+	KUNIT_EXPECT_EQ(test, a->lineage[1], known);
+	KUNIT_EXPECT_EQ(test, a->lineage[2], 0ull);
 }
 
 /* Granted and lost at once, again and again: the delay grows. Once an attachment has lasted, the next is asked for at once. */
@@ -613,6 +703,7 @@ static struct kunit_case attach_cases[] = {
 	KUNIT_CASE(refused_asks_again),
 	KUNIT_CASE(refused_bounded),
 	KUNIT_CASE(superseded),
+	KUNIT_CASE(superseded_without_swap),
 	KUNIT_CASE(backoff_bounded),
 	KUNIT_CASE(detach),
 	KUNIT_CASE(detach_later),
@@ -622,6 +713,8 @@ static struct kunit_case attach_cases[] = {
 	KUNIT_CASE(lineage),
 	KUNIT_CASE(lineage_never_shown),
 	KUNIT_CASE(lineage_never_answered),
+	KUNIT_CASE(lineage_without_swap),
+	KUNIT_CASE(lineage_greeted),
 	KUNIT_CASE(reasons_in_words),
 	KUNIT_CASE(changes_told),
 	{}

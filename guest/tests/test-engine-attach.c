@@ -397,6 +397,7 @@ static void superseded_gives_up(void **state)
 {
 	struct world *w = *state;
 
+	w->e.attach.frozen = true;
 	crash(w);
 	store(w, 0, 10, 4, 1);
 	w->refuse = MEMX_S_SUPERSEDED;
@@ -410,6 +411,32 @@ static void superseded_gives_up(void **state)
 	ended(w, 0, 4, -EIO);
 	fetch(w, 5, 10, 1);
 	ended(w, 5, 1, -EIO);
+}
+
+/* A copy whose swap is off has nothing to lose: it goes on with a session of its own. */
+static void superseded_without_swap_begins_anew(void **state)
+{
+	struct world *w = *state;
+	u8 old[16];
+
+	memcpy(old, w->e.attach.session, 16);
+	crash(w);
+	w->refuse = MEMX_S_SUPERSEDED;
+	run(w);
+	pass(w, 1000);
+	assert_true(w->actions & MEMX_ACT_DETACHED);
+	assert_false(w->actions & MEMX_ACT_GONE);
+	assert_null(w->e.slots.slot);
+	w->refuse = MEMX_S_OK;
+	w->epoch = 0;
+	while (w->e.attach.state != MEMX_A_ATTACHED)
+		pass(w, 1000);
+	assert_memory_not_equal(old, w->e.attach.session, 16);
+	assert_int_equal(w->e.slots.count, SLOTS);
+	store(w, 0, 10, 4, 1);
+	run(w);
+	ended(w, 0, 4, 0);
+	assert_int_equal(w->violations, 0);
 }
 
 static void detach_draws_a_new_session(void **state)
@@ -575,6 +602,7 @@ int main(void)
 		T(second_hello_ends_the_channel),
 		T(hello_with_a_reserved_field_in_use_is_refused),
 		T(superseded_gives_up),
+		T(superseded_without_swap_begins_anew),
 		T(detach_draws_a_new_session),
 		T(detach_comes_after_the_discards),
 		T(detach_does_not_wait_for_ever),
