@@ -647,6 +647,7 @@ struct relay_core {
 	u64 tick_at;			/* next wanted tick */
 	u64 peers_version;		/* raised when it changes which donors there are, or where */
 	u64 repair_tokens, repair_at;
+	u64 repair_look_at;		/* extents are not looked through before */
 	struct list repairs;
 	u32 repairing;
 	struct list heals;

@@ -28,7 +28,8 @@ enum {
 	REPAIR_AGAIN_MS	= 500,		/* after a pass that failed */
 	REPAIR_DOUBLED	= 6,		/* times that this doubles where a slot has no good copy */
 	REPAIR_ROOM_MS	= 2000,		/* after no donor had room */
-	REPAIR_LOOK	= 16384,	/* extents looked at per session and tick */
+	REPAIR_LOOK	= 16384,	/* extents looked at per session and time */
+	REPAIR_LOOK_MS	= 20,		/* between two times: fetches want ticks far more often */
 };
 
 /* ---- beginning and ending ------------------------------------------------------------------------------------------------- */
@@ -367,19 +368,11 @@ static void look_at(struct extent *x)
 	}
 }
 
-void repair_tick(struct relay_core *core)
+static void look_around(struct relay_core *core)
 {
-	struct list *pos, *tmp;
+	struct list *pos;
 	u32 n;
 
-	if (!core->cfg.repair_rate || core->draining)
-		return;
-	list_for_each_safe(pos, tmp, &core->repairs) {
-		struct repair *r = list_entry(pos, struct repair, in_core);
-
-		if (!r->scans && !r->failed && !r->proving)
-			repair_copy(r);
-	}
 	list_for_each(pos, &core->sessions) {
 		struct session *s = list_entry(pos, struct session, in_core);
 
@@ -390,6 +383,26 @@ void repair_tick(struct relay_core *core)
 				s->repair_next = 0;
 			look_at(&s->extent[s->repair_next++]);
 		}
+	}
+}
+
+void repair_tick(struct relay_core *core)
+{
+	struct list *pos, *tmp;
+
+	if (!core->cfg.repair_rate || core->draining)
+		return;
+	list_for_each_safe(pos, tmp, &core->repairs) {
+		struct repair *r = list_entry(pos, struct repair, in_core);
+
+		if (!r->scans && !r->failed && !r->proving)
+			repair_copy(r);
+	}
+	if (core->now >= core->repair_look_at) {
+		core->repair_look_at = core->now + REPAIR_LOOK_MS * MS;
+		look_around(core);
+	} else {
+		core_want_tick(core, core->repair_look_at);	/* what made this one due may have left something to repair */
 	}
 	if (core->repairing)
 		core_want_tick(core, core->now + 20 * MS);

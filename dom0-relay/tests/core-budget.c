@@ -93,6 +93,33 @@ static void what_is_left_to_repair_is_known(void **state)
 	}
 }
 
+/*
+ * Where fetches have the core tick every millisecond, the extents are looked through as seldom as they may. And one that lacks
+ * something is found as soon.
+ */
+static void extents_are_looked_through_now_and_then(void **state)
+{
+	u32 ms, looks = 0;
+	u64 at;
+
+	(void)state;
+	cluster(3, 2);
+	stored(0, 8);
+	world_pass(w, 1000);
+	for (at = w->core->repair_look_at, ms = 0; ms < 1000; ms++) {
+		w->now += MS;
+		core_tick(w->core, w->now);
+		looks += w->core->repair_look_at != at;
+		at = w->core->repair_look_at;
+	}
+	assert_in_range(looks, 40, 52);
+	wdonor_restart(holder(0, 0));
+	for (ms = 0; !world_counters(w).replicas_repaired; ms++) {
+		assert_true(ms < 100);
+		world_pass(w, 1);
+	}
+}
+
 /* ---- hedges ------------------------------------------------------------------------------------------------------------------ */
 
 static bool never_answers_fetches(struct wdonor *d, struct frame *f)
@@ -192,6 +219,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rule(repair_keeps_to_its_rate), rule(what_is_left_to_repair_is_known), rule(hedges_have_a_budget),
+		rule(extents_are_looked_through_now_and_then),
 		rule(the_quicker_donor_is_asked),
 	};
 
