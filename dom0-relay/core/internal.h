@@ -57,6 +57,7 @@ enum {
 	LINK_LANE_REQUESTS	= 256,	/* unanswered on one lane, all kinds */
 	LINK_LANE_PAGES		= 2048,	/* pages in them, at most; less where staging is small */
 	LINK_MAX_SESSIONS	= 8,	/* of one guest that wait to be freed at donors that are away */
+	LINK_MAX_REFUSED	= 64,	/* or at donors that refuse to */
 	SESSION_MAX_CHANGES	= 64,	/* extents of one session that change their record at once, urgent ones apart */
 	HEDGE_MAX		= 1000,	/* hundredths of a hedged fetch that a donor may have in reserve */
 	DONOR_MAX_DENIALS	= 8,	/* of a confirmed fence or record: an admin may free a session there, but not over and over */

@@ -314,40 +314,48 @@ void session_fenced(struct session *s, struct core_donor *d, u32 status)
 
 /* ---- freeing --------------------------------------------------------------------------------------------------------------- */
 
-/* Is everybody told who can be? */
-static bool waits_for_the_away(const struct session *s)
+/* Is everybody told who can be? And does one that is there refuse to listen? */
+static bool told_all(const struct session *s, bool *refused)
 {
 	u32 i;
 
-	for (i = 0; i < CORE_MAX_DONORS; i++)
-		if (s->core->donor[i] && donor_ok(s->core->donor[i]) && !s->sd[i].detached)
+	*refused = false;
+	for (i = 0; i < CORE_MAX_DONORS; i++) {
+		if (!s->core->donor[i] || !donor_ok(s->core->donor[i]) || s->sd[i].detached)
+			continue;
+		if (s->sd[i].state != SD_REFUSED)
 			return false;
+		*refused = true;
+	}
 	return s->state == SESSION_FREEING && !s->link;
 }
 
 /*
- * Too many that wait for donors which never come back: the oldest is given up. Never one that a donor which is there has not
- * confirmed yet. The donors' own accounting shows what they still hold.
+ * Too many that wait for donors which never come back, or which never take them up: the oldest is given up. Of the latter far more
+ * may wait, because a donor may have too many sessions just when many end. Never one that a donor which is there has not been
+ * asked to free, or has to answer yet. The donors' own accounting shows what they still hold.
  */
 static void limit_freeing(struct relay_core *core, const u8 vm[16])
 {
-	struct session *oldest = NULL;
+	struct session *oldest[2] = { NULL, NULL }, *s;
+	u32 n[2] = { 0, 0 };
 	struct list *pos;
-	u32 n = 0;
+	bool refused;
 
 	list_for_each(pos, &core->sessions) {
-		struct session *s = list_entry(pos, struct session, in_core);
-
-		if (memcmp(s->vm, vm, 16) || !waits_for_the_away(s))
+		s = list_entry(pos, struct session, in_core);
+		if (memcmp(s->vm, vm, 16) || !told_all(s, &refused))
 			continue;
-		if (!n++)
-			oldest = s;
+		if (!n[refused]++)
+			oldest[refused] = s;
 	}
-	if (n <= LINK_MAX_SESSIONS)
+	refused = n[0] <= LINK_MAX_SESSIONS;
+	s = oldest[refused];
+	if (!s || n[refused] <= (refused ? LINK_MAX_REFUSED : LINK_MAX_SESSIONS))
 		return;
-	core_say(core, CORE_LOG_WARN, "session-forgotten", "guest=%s session=%s hint=\"donors that are away still hold it\"",
-		 oldest->name, hexid(oldest->id).s);
-	session_destroy(oldest);
+	core_say(core, CORE_LOG_WARN, "session-forgotten", "guest=%s session=%s hint=\"donors that %s still hold it\"", s->name,
+		 hexid(s->id).s, refused ? "refuse to free it" : "are away");
+	session_destroy(s);
 }
 
 void session_free_start(struct session *s)

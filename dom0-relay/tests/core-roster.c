@@ -504,6 +504,47 @@ static void freeing_is_repeated(void **state)
 	assert_int_equal(totals(&w->donor[1]).sessions, 0);
 }
 
+static u32 sessions_known(void)
+{
+	struct list *pos;
+	u32 n = 0;
+
+	list_for_each(pos, &w->core->sessions)
+		n++;
+	return n;
+}
+
+/*
+ * A donor that is there never takes up a session that is to be freed: of a guest that comes and goes without end not more are kept
+ * than there is a limit for, and those of another guest are not given up for it.
+ */
+static void freeing_that_is_refused_has_an_end(void **state)
+{
+	struct wguest *other;
+	u32 i;
+
+	(void)state;
+	w = world_new(1, 3, 64, NULL);
+	g = wguest_new(w, 128, 2);
+	other = wguest_new(w, 128, 2);
+	w->donor[0].tamper = refuses_fences;
+	refusals = ~0U;
+	assert_true(wguest_start(other));
+	core_guest_gone(w->core, other->conf.vm, other->conf.domid, false, w->now);
+	world_pass(w, 100);
+	for (i = 0; i < 2 * LINK_MAX_REFUSED; i++) {
+		assert_true(wguest_again(g));
+		wguest_detach(g);
+		world_pass(w, 20);
+		wguest_new_session(g);
+	}
+	assert_in_range(sessions_known(), LINK_MAX_REFUSED, LINK_MAX_REFUSED + 2);
+	assert_string_equal(list_first(&w->core->sessions, struct session, in_core)->name, other->conf.name);
+	refusals = 0;			/* it does at last: nothing is left */
+	world_pass(w, 5000);
+	assert_int_equal(sessions_known(), 0);
+}
+
 /* Lists extents without end, each frame where the one before ended. */
 static bool endless_list(struct wdonor *d, struct frame *f)
 {
@@ -615,7 +656,8 @@ int main(void)
 		rule(one_donors_word_is_not_enough), rule(the_only_voice), rule(a_refused_copy_leaves_the_original),
 		rule(a_refused_copy_beside_the_original),
 		rule(a_store_waits_for_a_donor_that_takes),
-		rule(kept_for_who_is_away), rule(freed_all_at_once), rule(freeing_is_repeated), rule(refused_for_a_moment),
+		rule(kept_for_who_is_away), rule(freed_all_at_once), rule(freeing_is_repeated), rule(freeing_that_is_refused_has_an_end),
+		rule(refused_for_a_moment),
 		rule(a_listing_ends_with_the_session),
 	};
 
