@@ -86,7 +86,7 @@ void donor_learn(struct core_donor *d)
 		donors_reconsider(core);
 }
 
-/* A donor's id became free: who was turned away for it serves now. */
+/* A donor's id became free: who was turned away for it serves from its next connection on. */
 void donors_reconsider(struct relay_core *core)
 {
 	u32 i;
@@ -99,9 +99,8 @@ void donors_reconsider(struct relay_core *core)
 		twin = donor_by_id(core, d->claimed_id);
 		if (twin && twin->up && twin->hello && !twin->dying)
 			continue;
-		donor_learn(d);
-		if (!d->duplicate && d->stat)
-			donor_serves(d);
+		/* It may be an older connection than the one that ended, and at one epoch a donor hears the youngest alone. */
+		donor_fail(d, "it takes the place of the entry that it was a double of");
 	}
 }
 

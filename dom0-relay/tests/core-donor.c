@@ -193,6 +193,7 @@ static void late_bytes_change_nothing(void **state)
 {
 	struct wreq *s, *gone;
 	struct wdonor *d;
+	u64 n;
 	u32 i;
 
 	(void)state;
@@ -211,14 +212,56 @@ static void late_bytes_change_nothing(void **state)
 	stored(0, 1);
 	assert_int_equal(wguest_do(g, wguest_discard(g, 1, 1)), MEMX_S_OK);
 	stored(2, 2);
-	assert_int_equal(srv_counters(d->srv)->old, 0);
+	n = srv_counters(d->srv)->fenced;
 	world_pass(w, 5000);		/* there they are, in the old order */
-	assert_int_equal(srv_counters(d->srv)->old, 4);
+	assert_int_equal(srv_counters(d->srv)->fenced, n + 2);
 	fetched(0, 1);
 	fetched(2, 2);
 	g->may_lose = true;
 	g->slot[1].state = SLOT_STORED;	/* what was discarded is not there again */
 	assert_int_equal(wguest_do(g, wguest_fetch(g, 1, 1)), MEMX_S_ABSENT);
+}
+
+static struct session *session_here(void)
+{
+	return list_first(&w->core->sessions, struct session, in_core);
+}
+
+/*
+ * The donor leaves the configuration, is told to forget the session, and that is stuck on its way. It comes back at the same epoch,
+ * everything is moved there, and then the old connection brings what it had.
+ */
+static void a_late_leave_frees_nothing(void **state)
+{
+	struct wdonor *d;
+	u32 slot, n;
+
+	(void)state;
+	cluster(2, 1);
+	for (slot = 0; slot < 256; slot += 32)
+		stored(slot, 32);
+	d = &w->donor[1];
+	core_donor_remove(d->cd, w->now);
+	for (n = 0; n < 100000 && d->cd && !session_here()->sd[d->cd->index].releasing; n++)
+		if (!world_roll(w))
+			world_tick(w);
+	assert_non_null(d->cd);
+	assert_true(wdonor_stuck(d, MEMX_OP_DETACH, 8000));
+	assert_ptr_equal(core_donor_add(w->core, d->name, d, w->now), d->cd);
+	wdonor_up(d);
+	world_pass(w, 500);
+	core_donor_empty(w->core, "d0", true, w->now);
+	world_pass(w, 6000);
+	stored(0, 32);
+	assert_int_equal(wdonor_pages(d), 256);
+	assert_int_equal(wdonor_pages(&w->donor[0]), 0);
+	assert_int_equal(w->late_detaches, 0);
+	world_pass(w, 4000);		/* there it is */
+	assert_int_equal(w->late_detaches, 1);
+	assert_int_equal(wdonor_pages(d), 256);
+	for (slot = 0; slot < 256; slot += 32)
+		fetched(slot, 32);
+	assert_int_equal(world_counters(w).extents_lost, 0);
 }
 
 static void fetch_is_hedged(void **state)
@@ -711,7 +754,7 @@ int main(void)
 		rule(no_store_before_its_record), rule(nothing_freed_before_its_record), rule(acknowledged_only_by_all),
 		rule(one_copy_waits), rule(two_copies_go_on), rule(last_live_is_never_dropped),
 		rule(the_record_that_drops_adds),
-		rule(late_bytes_change_nothing), rule(fetch_is_hedged), rule(no_fetch_waits_for_one_donor),
+		rule(late_bytes_change_nothing), rule(a_late_leave_frees_nothing), rule(fetch_is_hedged), rule(no_fetch_waits_for_one_donor),
 		rule(lag_judges_nobody), rule(new_instance_is_not_trusted), rule(a_confirmation_dies_with_the_memory),
 		rule(one_after_the_other), rule(repair_respects_versions), rule(all_copies_lost),
 		rule(a_bad_copy_is_not_believed), rule(the_only_copy_is_bad), rule(pages_behind_a_missing_one_are_good),

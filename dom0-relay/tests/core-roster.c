@@ -132,7 +132,7 @@ static enum core_donor_state state_of_d1(void)
 	return state_seen;
 }
 
-/* Two entries lead to one donor: one of them is used; when its connection ends, the other one is, at once. */
+/* Two entries lead to one donor: one of them is used; when its connection ends, the other one connects anew and is. */
 static void a_duplicate_takes_over(void **state)
 {
 	struct srv *own;
@@ -152,7 +152,7 @@ static void a_duplicate_takes_over(void **state)
 	assert_int_equal(state_of_d1(), CORE_DONOR_DUPLICATE);
 	w->donor[0].there = false;
 	wdonor_drop(&w->donor[0]);
-	world_pass(w, 100);
+	world_pass(w, 300);
 	assert_int_equal(state_of_d1(), CORE_DONOR_USABLE);
 	fetched(0, 8);
 	stored(8, 8);

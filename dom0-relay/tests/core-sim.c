@@ -83,9 +83,9 @@ static const struct regime odd_pairs = {
 static const struct regime changing = {
 	.name = "donors added and removed", .donors_min = 3, .replicas = 2, .balances = true,
 	.weight = { [FAULT_DROP] = 3, [FAULT_HANG] = 2, [FAULT_HEAL] = 8, [FAULT_RELAY] = 1, [FAULT_GUEST] = 1, [FAULT_ADD] = 10,
-		    [FAULT_REMOVE] = 8, [FAULT_DRAIN] = 6 },
+		    [FAULT_REMOVE] = 8, [FAULT_LATE] = 60, [FAULT_DRAIN] = 6 },
 	.want = { WANT(struck[FAULT_ADD], 700), WANT(struck[FAULT_REMOVE], 1000), WANT(struck[FAULT_DRAIN], 1200),
-		  WANT(core.replicas_repaired, 600), WANT(core.balanced, 110), WANT(lost_again, 1000) },
+		  WANT(core.replicas_repaired, 600), WANT(core.balanced, 110), WANT(lost_again, 1000), WANT(late_detaches, 100) },
 };
 static const struct regime rot = {
 	.name = "bad memory", .donors_min = 3, .replicas = 2,
@@ -296,7 +296,7 @@ static void say(const struct regime *r, u64 n, const struct sum *sum)
 		WANT(guest.stores_again, 0), WANT(guest.stores_again_ok, 0), WANT(guest.discards_again, 0),
 		WANT(guest.discards_void, 0), WANT(guest.fetches_again, 0), WANT(guest.reads_held, 0), WANT(guest.put_off, 0),
 		WANT(old.attaches, 0), WANT(old.donor_losses, 0), WANT(old.disowned, 0), WANT(repaired, 0), WANT(lost_again, 0),
-		WANT(read_back, 0),
+		WANT(read_back, 0), WANT(late_detaches, 0),
 	};
 	size_t i;
 

@@ -133,13 +133,6 @@ static void all_is_well(struct sim *s)
 	s->sum->repaired++;
 	if (until(s, is_swept, SWEEP_MS))
 		return;
-	if (s->w->late_places) {
-		for (i = 0; i < s->w->guests; i++)
-			wguest_hang_up(&s->w->guest[i]);
-		s->sum->condemned++;
-		if (until(s, is_swept, SWEEP_MS))
-			return;
-	}
 	for (i = 0; i < s->w->donors; i++)
 		say_holdings(s->w, &s->w->donor[i]);
 	sim_must(s, false, "donors hold what no map names");
@@ -222,6 +215,7 @@ void sim_judge(struct sim *s)
 	accusations(s, &c);
 	sim_must(s, c.extents_lost <= w->freed, "%llu extents were lost", (unsigned long long)c.extents_lost);
 	accusations(s, &w->old.counters);
+	s->sum->late_detaches += w->late_detaches;
 	world_add_counters(&s->sum->core, &c);
 	world_add_counters(&s->sum->old, &w->old.counters);
 	for (i = 0; i < sizeof(w->tally) / sizeof(u64); i++)

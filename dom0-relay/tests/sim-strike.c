@@ -319,6 +319,22 @@ static bool remove_one(struct world *w, struct wdonor *d)
 	return true;
 }
 
+/* It is taken leave of, but that is stuck on its way; the connection breaks, and the donor is wanted again. */
+static bool leave_too_late(struct world *w)
+{
+	u32 i;
+
+	for (i = 0; i < w->donors; i++) {
+		struct wdonor *d = &w->donor[i];
+
+		if (!d->cd || !d->cd->leaving || !wdonor_stuck(d, MEMX_OP_DETACH, die(w, 4000)))
+			continue;
+		sim_donor_back(w, d);
+		return true;
+	}
+	return false;
+}
+
 static bool drain(struct world *w, struct wdonor *d)
 {
 	return d->cd && !core_donor_empty(w->core, d->name, die(w, 3), w->now);
@@ -369,6 +385,8 @@ static bool strikes(struct sim *s, enum fault fault)
 		return add(w, d);
 	case FAULT_REMOVE:
 		return remove_one(w, d);
+	case FAULT_LATE:
+		return leave_too_late(w);
 	case FAULT_DRAIN:
 		return drain(w, d);
 	case FAULT_ROT:

@@ -11,7 +11,7 @@
 
 enum fault {
 	FAULT_DROP, FAULT_HANG, FAULT_HEAL, FAULT_RELAY, FAULT_GUEST, FAULT_MEMORY, FAULT_ROT, FAULT_ADD, FAULT_REMOVE,
-	FAULT_DRAIN, FAULT_LIMIT, FAULT_SELF, FAULT_LEAVE, FAULT_OLD, FAULT_RESUME, FAULT_DETACH, FAULT_GONE, FAULT_FREE, FAULTS
+	FAULT_LATE, FAULT_DRAIN, FAULT_LIMIT, FAULT_SELF, FAULT_LEAVE, FAULT_OLD, FAULT_RESUME, FAULT_DETACH, FAULT_GONE, FAULT_FREE, FAULTS
 };
 
 /* What has happened in schedules. All u64, added up over them. */
@@ -21,7 +21,7 @@ struct sum {
 	struct world_tally guest;
 	u64 struck[FAULTS];
 	u64 repaired;			/* schedules at whose end all copies were there again */
-	u64 condemned;			/* of which wanted their guests to attach once more before all was given back */
+	u64 late_detaches;		/* refused, since the next connection had the session */
 	u64 read_back;			/* pages, at the very end */
 	u64 lost_again;			/* donors that lost all after repair, before the pages were read */
 };

@@ -360,6 +360,24 @@ void wdonor_set_domain(struct wdonor *d, const char *domain)
 	srv_set_domain(d->srv, d->domain);
 }
 
+bool wdonor_stuck(struct wdonor *d, u16 op, u32 ms)
+{
+	struct list *pos;
+
+	if (!d->conn)
+		return false;
+	list_for_each(pos, &d->conn->to_donor) {
+		struct frame *f = list_entry(pos, struct frame, in_queue);
+
+		if (memx_le16(f->hdr.op) != op)
+			continue;
+		f->due = d->w->now + ms * MS;
+		wdonor_drop(d);
+		return true;
+	}
+	return false;
+}
+
 u64 wdonor_pages(struct wdonor *d)
 {
 	struct srv_totals t;
@@ -422,6 +440,27 @@ static void refuse(struct wconn *c, const struct memx_head *head, u32 status)
 		list_add_tail(&frame_new(&hdr, NULL, 0)->in_queue, &c->to_relay);
 }
 
+static void of_epoch(void *ctx, const struct srv_session_info *info)
+{
+	u64 *epoch = ctx;
+
+	if (info->epoch == *epoch)
+		*epoch = 0;
+}
+
+/* What a connection brings that was given up, for a session which the next one has taken over at the same epoch. */
+static void count_late(struct wconn *c, const struct memx_head *head, const void *answer)
+{
+	u64 epoch = head->epoch;
+	struct memx_head reply;
+
+	if (c->open || c->end || head->op != MEMX_OP_DETACH || memx_head_get(&reply, answer, MEMX_MAX_BODY) ||
+	    reply.status != MEMX_S_FENCED)
+		return;
+	srv_sessions(c->donor->srv, of_epoch, &epoch);
+	c->donor->w->late_detaches += !epoch;
+}
+
 /* One frame into the donor's core; its answer into the queue back. */
 static void deliver_to_donor(struct wconn *c)
 {
@@ -436,7 +475,6 @@ static void deliver_to_donor(struct wconn *c)
 
 	assert(!err);
 	c->donor->frames++;
-	c->donor->w->late_places += !c->open && head.op == MEMX_OP_PLACE;
 	if (c->donor->refuse && !head.reply)
 		refusal = c->donor->refuse(c->donor, &head);
 	if (refusal) {
@@ -455,6 +493,8 @@ static void deliver_to_donor(struct wconn *c)
 		fprintf(stderr, "donor %s: the relay broke the protocol: %s\n", c->donor->name, srv_conn_reason(c->srv));
 		abort();
 	}
+	if (out.bytes)
+		count_late(c, &head, buf);
 	frame_free(f);
 	if (!c->open || !out.bytes)
 		return;

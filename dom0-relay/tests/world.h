@@ -201,7 +201,7 @@ struct world {
 	enum core_log_level seen_level;	/* of the last of them */
 	u64 delivered;
 	u64 freed;			/* extents that guests named in attaches after such a DETACH */
-	u64 late_places;		/* orders that came to a donor when their connection was given up already */
+	u64 late_detaches;		/* that came to a donor when the next connection of the same epoch had the session */
 };
 
 struct world *world_new(u64 seed, u32 donors, u32 chunks, void (*configure)(struct core_config *cfg));
@@ -227,6 +227,7 @@ struct wdonor *world_add_donor(struct world *w, u32 chunks);	/* to the configura
 void world_drop_conns(struct wdonor *d);		/* what is left of its connections */
 void wdonor_swap(struct wdonor *a, struct wdonor *b);	/* each is found at the other's address */
 void wdonor_set_domain(struct wdonor *d, const char *domain);
+bool wdonor_stuck(struct wdonor *d, u16 op, u32 ms);	/* such a request is on its way, and this late: the connection breaks first */
 u64 wdonor_pages(struct wdonor *d);			/* in use */
 u8 *wdonor_find(struct wdonor *d, const void *page);	/* where it holds this page; NULL: it does not */
 void wdonor_limit(struct wdonor *d, u32 chunks);	/* and asks for what is used beyond it */

@@ -36,7 +36,7 @@ struct srv_config {
 #define SRV_EVENT_LIST(X)									\
 	X(CREATED,	"session created")			/* slots */			\
 	X(FENCE,	"session fenced at a new epoch")	/* the epoch before */		\
-	X(FENCED,	"fence refused: older epoch")		/* the epoch held */		\
+	X(FENCED,	"fence refused: older epoch or connection")	/* the epoch held */	\
 	X(SUPERSEDED,	"fence refused: foreign lineage")	/* the epoch held */		\
 	X(DETACHED,	"session detached and freed")		/* pages freed */		\
 	X(REMOVED,	"session freed by the admin")		/* pages freed */		\
@@ -82,7 +82,7 @@ struct srv_ops {
 	X(corrupt,		"repair pages refused because their check was wrong")		\
 	X(mended,		"damaged pages replaced by a repair copy of the same version")	\
 	X(generation,		"requests at another generation than the extent's")		\
-	X(fenced,		"requests and fences refused as older than the fence")		\
+	X(fenced,		"requests and fences refused as older than the fence or than its connection")	\
 	X(superseded,		"fences refused for their lineage")				\
 	X(nospace,		"requests refused for want of room")				\
 	X(invalid,		"requests refused as not possible in their session")		\

@@ -69,7 +69,7 @@ int srv_op_peers(struct srv_req *req)
 	conn->peers = peers;
 	conn->srv->work += (u64)conn->max_handle * SRV_LOOK;
 	for (k = 0; k < conn->max_handle; k++)
-		if (conn->handle[k].session && conn->handle[k].epoch == conn->handle[k].session->epoch)
+		if (conn->handle[k].session && conn->handle[k].session->speaker == conn->serial)
 			srv_peers_take(conn->handle[k].session, peers);
 	return srv_answer(req, MEMX_S_OK);
 }
@@ -291,7 +291,7 @@ int srv_drop_begin(struct srv *srv, bool (*reachable)(void *ctx, const u8 id[16]
 	return -ENOENT;
 }
 
-static void tell_relays(struct srv *srv, const struct srv_session *s, u32 extent, u64 generation)
+static void tell_relay(struct srv *srv, const struct srv_session *s, u32 extent, u64 generation)
 {
 	struct {
 		struct memx_hdr hdr;
@@ -306,10 +306,10 @@ static void tell_relays(struct srv *srv, const struct srv_session *s, u32 extent
 	u32 i;
 
 	for (conn = srv->conns; conn && srv->ops.send; conn = conn->next) {
-		if (conn->role != MEMX_ROLE_RELAY || !(conn->features & MEMX_FEATURE_RECLAIM))
+		if (conn->serial != s->speaker || conn->role != MEMX_ROLE_RELAY || !(conn->features & MEMX_FEATURE_RECLAIM))
 			continue;
 		for (i = 0; i < conn->max_handle; i++) {
-			if (conn->handle[i].session != s || conn->handle[i].epoch != s->epoch)
+			if (conn->handle[i].session != s)
 				continue;
 			frame.list.session = memx_put_le32(srv_handle_value(&conn->handle[i], i));
 			memx_hdr_put(&frame.hdr, &head);
@@ -335,7 +335,7 @@ u64 srv_drop_end(struct srv *srv, u64 serial, u32 status)
 		pages = srv_extent_pages(e);
 		srv->count.extents_dropped++;
 		srv_event(srv, SRV_EVENT_DROPPED, s, e->index, NULL);
-		tell_relays(srv, s, e->index, e->generation);
+		tell_relay(srv, s, e->index, e->generation);
 		srv_extent_free(s, e);
 	} else if (e && status < MEMX_S_COUNT) {
 		e->refused = srv->drop_round;

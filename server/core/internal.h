@@ -74,6 +74,7 @@ struct srv_session {
 	u8 vm[16], id[16];
 	u64 hash;
 	u64 epoch, lineage;
+	u64 speaker;			/* serial of the connection that raised or repeated the fence last: no other one may speak */
 	u64 check_seed;
 	u64 seen_ns;
 	u32 slots;
@@ -91,7 +92,6 @@ struct srv_session {
 
 struct srv_handle {
 	struct srv_session *session;	/* NULL: free */
-	u64 epoch;			/* confirmed through this handle */
 	u32 turn;			/* raised with every use of the place, so that no handle value comes twice */
 };
 

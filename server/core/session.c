@@ -7,6 +7,10 @@
  * that raised it last. A higher epoch is accepted only from a guest that presents the stored lineage as its own, so that of
  * two guests restored from one image the second to speak learns that it lost. Whoever has not confirmed the newest epoch
  * through his own handle can neither read, write nor free.
+ *
+ * One connection speaks for a session: the one over which its fence was raised or repeated last. At one epoch that is the
+ * youngest, since a relay gives an old connection up before it makes a new one: what the old one still brings, be it a fence,
+ * comes too late.
  */
 #include <stdlib.h>
 
@@ -329,7 +333,7 @@ struct srv_session *srv_speaks(struct srv_req *req, u32 handle, u32 *status)
 	s = h->session;
 	if (req->head->epoch > s->epoch)
 		*status = MEMX_S_NOFENCE;
-	else if (req->head->epoch < s->epoch || h->epoch < s->epoch)
+	else if (req->head->epoch < s->epoch || s->speaker != req->conn->serial)
 		*status = MEMX_S_FENCED;
 	else
 		*status = MEMX_S_OK;
@@ -376,15 +380,15 @@ static u32 fence_judge(struct srv_req *req, const struct srv_session *s, const s
 	struct srv *srv = req->conn->srv;
 	u64 epoch = req->head->epoch;
 
-	if (epoch < s->epoch) {
-		srv->count.fenced++;
-		srv_event(srv, SRV_EVENT_FENCED, s, s->epoch, req->conn);
-		return MEMX_S_FENCED;
-	}
-	if (epoch == s->epoch ? memx_le64(fence->lineage[0]) != s->lineage : !presents(fence, s->lineage)) {
+	if (epoch >= s->epoch && (epoch == s->epoch ? memx_le64(fence->lineage[0]) != s->lineage : !presents(fence, s->lineage))) {
 		srv->count.superseded++;
 		srv_event(srv, SRV_EVENT_SUPERSEDED, s, s->epoch, req->conn);
 		return MEMX_S_SUPERSEDED;
+	}
+	if (epoch < s->epoch || (epoch == s->epoch && req->conn->serial < s->speaker)) {
+		srv->count.fenced++;
+		srv_event(srv, SRV_EVENT_FENCED, s, s->epoch, req->conn);
+		return MEMX_S_FENCED;
 	}
 	return agrees(s, fence) ? MEMX_S_OK : MEMX_S_MISMATCH;
 }
@@ -444,7 +448,7 @@ int srv_op_fence(struct srv_req *req)
 	s->epoch = req->head->epoch;
 	s->lineage = memx_le64(fence->lineage[0]);
 	s->seen_ns = req->now_ns;
-	h->epoch = s->epoch;
+	s->speaker = req->conn->serial;
 	srv_peers_take(s, req->conn->peers);
 	if (s->epoch != before) {
 		s->retain_owner = 0;

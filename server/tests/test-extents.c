@@ -348,7 +348,7 @@ static void a_map_whose_connection_was_lost_is_not_finished_by_the_next(void **s
 	other = relay_new(s.relay->donor);			/* may well get the same address */
 	o = session(other, "a", 2);
 	assert_int_equal(retain(&o, MEMX_F_LAST, NULL, 0), MEMX_S_INVALID);
-	assert_true(holds(&s, 1));
+	assert_true(holds(&o, 1));
 	relay_free(other);
 }
 

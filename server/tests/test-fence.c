@@ -175,14 +175,67 @@ static void an_epoch_that_was_not_fenced_is_refused(void **state)
 	assert_int_equal(detach(&s), MEMX_S_NOFENCE);
 }
 
-/* A restarted relay at the same epoch: both connections are the same relay's as far as a donor can tell. */
+/* A relay whose connection broke fences anew on its next one: that one has the session from then on. */
 static void an_equal_epoch_is_granted_to_the_same_lineage(void **state)
 {
 	struct relay *one = *state, *two = relay_new(one->donor);
-	struct sess s = session(one, "a", 3), t = session(two, "a", 3);
+	struct sess s = session(one, "a", 3), t;
 
 	assert_int_equal(place(&s, 0, 1), MEMX_S_OK);
+	t = session(two, "a", 3);
 	assert_int_equal(store(&t, 1, 0, 1, 0x11), MEMX_S_OK);
+	assert_int_equal(fetch(&t, 1, 0, 1), MEMX_S_OK);
+	relay_free(two);
+}
+
+/*
+ * All that a connection may still bring when its relay has fenced the same epoch on the next one, be it the DETACH of a relay
+ * that was about to do without this donor. The fence repeated is what would let the rest in again.
+ */
+static void a_fence_repeated_on_a_new_connection_stops_the_old_one(void **state)
+{
+	struct relay *old = *state, *new = relay_new(old->donor);
+	struct sess s = session(old, "a", 3), t;
+	const u32 none[] = { 7 };
+	u32 i;
+
+	assert_int_equal(place(&s, 0, 1), MEMX_S_OK);
+	t = session(new, "a", 3);
+	assert_int_equal(store(&t, 1, 0, 1, 0x11), MEMX_S_OK);
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(detach(&s), MEMX_S_FENCED);
+		assert_int_equal(store(&s, 1, 0, 2, 0x22), MEMX_S_FENCED);
+		assert_int_equal(fetch(&s, 1, 0, 1), MEMX_S_FENCED);
+		assert_int_equal(discard(&s, 1, 0, 3), MEMX_S_FENCED);
+		assert_int_equal(place(&s, 1, 1), MEMX_S_FENCED);
+		assert_int_equal(free_extent(&s, 0, 1), MEMX_S_FENCED);
+		assert_int_equal(retain(&s, MEMX_F_FIRST | MEMX_F_LAST, none, 1), MEMX_S_FENCED);
+		assert_int_equal(reserve(&s, 0), MEMX_S_FENCED);
+		assert_int_equal(fence(&s), MEMX_S_FENCED);
+		assert_true(memx_le64(fenced(old).epoch) == 3);
+	}
+	assert_int_equal(old->donor->events[SRV_EVENT_FENCED], 2);
+	assert_int_equal(fence(&t), MEMX_S_OK);		/* its own, once more */
+	assert_int_equal(fetch(&t, 1, 0, 1), MEMX_S_OK);
+	assert_true(fetched(new, 0x11));
+	assert_int_equal(list_from(&t, 0), MEMX_S_OK);
+	assert_int_equal(list_count(new), 1);
+	relay_free(new);
+}
+
+/* The guest came back to the host that it left: a raised fence is heard on whatever connection it comes. */
+static void an_older_connection_may_raise_the_fence(void **state)
+{
+	struct relay *one = *state, *two = relay_new(one->donor);
+	struct sess s = session(one, "a", 3), t = session(two, "a", 4);
+
+	assert_int_equal(place(&t, 0, 1), MEMX_S_OK);
+	s.epoch = 5;
+	assert_int_equal(fence(&s), MEMX_S_OK);
+	assert_int_equal(store(&s, 1, 0, 1, 0x11), MEMX_S_OK);
+	assert_int_equal(detach(&t), MEMX_S_FENCED);
+	t.epoch = 5;					/* the younger one, but not by a fence of that epoch: it has to repeat it */
+	assert_int_equal(detach(&t), MEMX_S_FENCED);
 	assert_int_equal(fetch(&s, 1, 0, 1), MEMX_S_OK);
 	relay_free(two);
 }
@@ -436,6 +489,8 @@ int main(void)
 		TEST(an_old_handle_is_not_healed_by_a_new_number),
 		TEST(an_epoch_that_was_not_fenced_is_refused),
 		TEST(an_equal_epoch_is_granted_to_the_same_lineage),
+		TEST(a_fence_repeated_on_a_new_connection_stops_the_old_one),
+		TEST(an_older_connection_may_raise_the_fence),
 		TEST(the_second_of_two_clones_is_superseded),
 		TEST(the_loser_learns_the_epoch_but_changes_nothing),
 		TEST(a_restored_guest_presents_an_older_lineage),

@@ -57,13 +57,15 @@ static void a_slot_that_was_never_stored_is_absent_and_never_zeros(void **state)
 static void late_bytes_of_an_old_connection_change_nothing(void **state)
 {
 	struct relay *late = *state, *quick = relay_new(late->donor);
-	struct sess s = one_extent(state), q = session(quick, "a", 1);
+	struct sess s = one_extent(state), q;
 
 	assert_int_equal(store(&s, 1, 5, 1, 0x11), MEMX_S_OK);
+	q = session(quick, "a", 1);
 	assert_int_equal(store(&q, 1, 5, 3, 0x33), MEMX_S_OK);
-	assert_int_equal(store(&s, 1, 5, 2, 0x22), MEMX_S_OLD);
-	assert_int_equal(fetch(&s, 1, 5, 3), MEMX_S_OK);
-	assert_true(fetched(late, 0x33));
+	assert_int_equal(store(&q, 1, 5, 2, 0x22), MEMX_S_OLD);
+	assert_int_equal(store(&s, 1, 5, 4, 0x44), MEMX_S_FENCED);
+	assert_int_equal(fetch(&q, 1, 5, 3), MEMX_S_OK);
+	assert_true(fetched(quick, 0x33));
 	relay_free(quick);
 }
 
