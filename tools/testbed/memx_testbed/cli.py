@@ -13,6 +13,9 @@ from .state import Spec, TestbedError, View
 from .store import memx_debs
 
 SYSTEMD_MEM = 256       # MiB
+GUEST_MEM_MIN = 96      # MiB; of 128 some 80 are the kernel's and the initramfs'
+DONOR_MEM_MIN = 16      # MiB
+SWAP_MAX = (1 << 24) - 1        # MiB, of memx_swap's size_mb
 MAX_COPIES = 3          # of a page: what relay.conf takes
 OWN_FAULT = 125         # exit status for the tool's own troubles, in exec
 
@@ -141,6 +144,12 @@ def spec_of(args):
         raise TestbedError(f"--module {args.module}: there is no such file")
     if args.guest_init == "systemd" and args.guest_mem < SYSTEMD_MEM:
         raise TestbedError(f"--guest-init systemd needs --guest-mem {SYSTEMD_MEM} or more: all of it lies in the guest's memory")
+    if args.guest_mem < GUEST_MEM_MIN:
+        raise TestbedError(f"--guest-mem {args.guest_mem}: a Debian kernel and what it starts from want {GUEST_MEM_MIN} MiB or more")
+    if swap > SWAP_MAX:
+        raise TestbedError(f"--swap {swap}: accepted are 0 to {SWAP_MAX} MiB, which is the most that memx_swap asks for")
+    if args.donor_mem is not None and args.donor_mem < DONOR_MEM_MIN:
+        raise TestbedError(f"--donor-mem {args.donor_mem}: accepted are {DONOR_MEM_MIN} MiB or more")
     if args.guests > 64:
         raise TestbedError("at most 64 guests")
     kernel = f"debug-{args.guest_type}" if args.kernel == "debug" else args.kernel

@@ -91,7 +91,8 @@ def test_up_refuses_what_cannot_be():
     """At once and with a sentence, not after a boot."""
     for words, said in (("--kernel 7.3 --guest-type pvh", "use pv"), ("--replicas 4 --donors 4", "1 to 3"),
                         ("--replicas 3 --donors 2", "there are 2"), ("--donors 0", "at least one donor"), ("--guests 65", "64"),
-                        ("--guest-init systemd", "--guest-mem 256"), ("--module /no/such.ko", "no such file")):
+                        ("--guest-init systemd", "--guest-mem 256"), ("--module /no/such.ko", "no such file"),
+                        ("--guest-mem 8", "96 MiB or more"), ("--swap 99999999", "0 to 16777215"), ("--donor-mem 1", "16 MiB or more")):
         done = testbed("up", "--name", NAME, *words.split())
         assert done.returncode == 1 and said in done.stderr.decode(), (words, done)
         assert len(done.stderr.splitlines()) == 1, done.stderr.decode()
