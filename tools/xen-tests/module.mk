@@ -18,7 +18,7 @@ $(foreach k,pv-6.1 pv-6.12 pv-7.3 pvh-6.1 pvh-6.12,\
 	$(eval xen-$(k)_DEPS := module-$(lastword $(subst -, ,$(k))))\
 	$(eval xen-$(k)_TIMEOUT := 2400)\
 	$(eval xen-$(k)_COST := 200))
-xen-pv-6.1_COST := 400
+xen-pv-6.1_COST := 460
 
 # The same kernels outside Xen, where the module is not loaded.
 TESTS_XEN += outside-xen
