@@ -352,6 +352,7 @@ void extent_record_acked(struct extent *x)
 	x->want_more = false;
 	core->count.records++;
 	x->repair_at = 0;		/* what kept repair waiting was true of the record before */
+	x->repair_fails = 0;
 	reclaim_moved(x);
 	balance_moved(x);
 	change_over(x, X_STEADY);

@@ -8,6 +8,7 @@
 
 enum {
 	REPAIR_BATCHES	= 2,		/* requests per extent */
+	REPAIR_HEARD	= 3,		/* passes that fail before a word that nothing bears out counts no more */
 	FROM_NOBODY	= -1,
 	FROM_ALL	= MEMX_MAX_REPLICAS,	/* discarded, by the word of all live sources */
 };
@@ -37,7 +38,7 @@ static u64 discarded(const struct repair *r, u32 at)
 }
 
 /* The newest version that a live replica has of this slot, a page of it believed or not. */
-u64 repair_newest(const struct repair *r, u32 at)
+static u64 newest(const struct repair *r, u32 at)
 {
 	u64 version = discarded(r, at);
 	u32 i;
@@ -48,11 +49,6 @@ u64 repair_newest(const struct repair *r, u32 at)
 	return version;
 }
 
-static bool lacks(const struct repair *r, u32 at)
-{
-	return !(r->flags[at] & (SLOT_BUSY | SLOT_NEWER)) && repair_newest(r, at) > r->have[at];
-}
-
 /*
  * Who is asked for this slot: of the live ones that are believed the one with the newest page. As a last resort one that is not
  * live and has just that version.
@@ -60,7 +56,7 @@ static bool lacks(const struct repair *r, u32 at)
 static int pick(const struct repair *r, u32 at)
 {
 	const struct source *best = NULL;
-	u64 wanted = repair_newest(r, at);
+	u64 wanted = newest(r, at);
 	u32 i;
 
 	if (discarded(r, at))
@@ -75,6 +71,42 @@ static int pick(const struct repair *r, u32 at)
 			best = s;
 	}
 	return best ? (int)(best - r->source) : FROM_NOBODY;
+}
+
+/* A live source that is believed in this slot: it has no newer page than the target, or it would have been asked. */
+static bool word_against(const struct repair *r, u32 at)
+{
+	u32 i;
+
+	for (i = 0; i < r->sources; i++)
+		if (r->source[i].live && !(r->doubt[at] & 1U << i))
+			return true;
+	return false;
+}
+
+/*
+ * Is there something newer of this slot that the target should have?
+ *
+ * A live source may list what it cannot show, and nobody else has. If that kept the target from being complete, one liar would keep
+ * every other copy of the extent from being repaired, drained or given back. So its word ends where another live source,
+ * which is believed, has the slot no newer than the target. Nothing that was acknowledged is lost by that: what was acknowledged
+ * before this pass *every* live copy has (PROTOCOL, section 8), the other one, too, and lists it; what is acknowledged since the
+ * record that names the target took effect, the target has taken itself. A page that one live copy alone has is on its way, or made
+ * up. Not even that is passed over where it can be had: what the doubted source shows, now or in one of the next passes, is
+ * copied whoever else lacks it, and so is that very version from a stale copy. Only what could be shown in none of several passes,
+ * half a second and more apart, is done without: one answer that was damaged on its way says nothing.
+ *
+ * Where all live copies were lost at once (extent.lost) those that count as live since do not have the same: nothing is passed over.
+ */
+bool repair_lacks(const struct repair *r, u32 at)
+{
+	return newest(r, at) > r->have[at] && (pick(r, at) != FROM_NOBODY || r->x->repair_fails < REPAIR_HEARD || r->x->lost ||
+					       !word_against(r, at));
+}
+
+static bool to_copy(const struct repair *r, u32 at)
+{
+	return !(r->flags[at] & (SLOT_BUSY | SLOT_NEWER)) && repair_lacks(r, at);
 }
 
 static void give_back(struct repair *r, u32 at)
@@ -131,6 +163,8 @@ static u32 stored_one(struct repair *r, const struct dop *dop, u32 i, u32 status
 	else
 		r->failed = true;
 	r->flags[at] &= (u8)~SLOT_BUSY;
+	if (to_copy(r, at))
+		give_back(r, at);	/* a source that was not believed has it newer: a stale one may have that, too */
 	return took ? MEMX_S_OK : status;
 }
 
@@ -207,7 +241,7 @@ static bool page_right(struct repair *r, const struct core_donor *d, const struc
 	    !page_sealed(t) && memx_check(r->x->s->seed, r->first + at, version, bytes) == memx_le64(t->check))
 		return true;
 	if ((status == MEMX_S_VERSION || status == MEMX_S_ABSENT) && memx_le64(t->version) > version) {
-		r->flags[at] |= SLOT_NEWER;
+		r->flags[at] |= (u8)(SLOT_NEWER | SLOT_SAID << source_of(r, d));
 	} else {
 		r->x->s->core->count.bad_pages++;
 		core_say(r->x->s->core, CORE_LOG_ERR, "bad-page", "guest=%s donor=%s slot=%u status=%s found_by=repair",
@@ -305,7 +339,7 @@ static u32 next_batch(struct repair *r, int from, struct memx_want *want)
 	for (at = r->next; at < r->slots && n < MEMX_MAX_PAGES; at++) {
 		u64 version;
 
-		if (!lacks(r, at))
+		if (!to_copy(r, at))
 			continue;
 		if (pick(r, at) != from)
 			break;
@@ -345,7 +379,7 @@ void repair_copy(struct repair *r)
 		bool gone;
 		int k;
 
-		while (r->next < r->slots && !lacks(r, r->next))
+		while (r->next < r->slots && !to_copy(r, r->next))
 			r->next++;
 		if (r->next == r->slots) {
 			if (!r->out)

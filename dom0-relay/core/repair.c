@@ -15,8 +15,9 @@
  *
  * No source is believed alone. A page that does not match version and check, or that its source listed and then has not got, is
  * taken from the next source, at last from one that is not live but has that very version. Where there is none the pass fails, and
- * the target does not become live; that is tried again later and later, because a store or discard of that slot mends it. A
- * slot is discarded at the target only where every live source says that it was: there is no page by which to tell.
+ * the target does not become live; that is tried again later and later, because a store or discard of that slot mends it, unless
+ * another live source shows that nothing is missing (repair_lacks() in copy.c). A slot is discarded at the target only where every
+ * live source says that it was: there is no page by which to tell.
  *
  * What goes out is bounded by a number of extents, by two requests per extent, by a rate for all of them together, and by a
  * quarter of each donor's window, which foreground stores are sent before.
@@ -276,17 +277,28 @@ void repair_prove(struct repair *r)
 	scan_ask(r, r->target);
 }
 
+/* A source whose word did not come true is not believed in that slot: what the others have of it is copied after all. */
 static void proved(struct repair *r)
 {
-	u32 at;
+	u32 at, said;
 
+	r->proving = false;
 	for (at = 0; at < r->slots; at++) {
-		if (repair_newest(r, at) > r->have[at]) {
-			repair_stuck(r, at);
+		said = r->flags[at] / SLOT_SAID;
+		if (!(r->flags[at] & SLOT_NEWER))
+			continue;
+		r->flags[at] = 0;
+		if (!repair_lacks(r, at))
+			continue;
+		if (!said) {			/* OLD, said the target, and it has nothing newer */
+			repair_refused(r, r->target, MEMX_S_OLD);
+			repair_fail(r);
 			return;
 		}
+		r->doubt[at] |= (u8)said;
 	}
-	repair_done(r);
+	r->next = 0;
+	repair_copy(r);
 }
 
 /* ---- which extents ------------------------------------------------------------------------------------------------------------ */

@@ -10,6 +10,7 @@
 enum {
 	SLOT_BUSY	= 1,		/* being copied */
 	SLOT_NEWER	= 2,		/* said to be overwritten meanwhile */
+	SLOT_SAID	= 16,		/* by the first source, the next bits: by the others; by none: by the target */
 };
 
 struct source {
@@ -43,6 +44,6 @@ void repair_refused(struct repair *r, struct core_donor *d, u32 status);
 void repair_stuck(struct repair *r, u32 at);	/* the same, where no copy of this slot is right */
 void repair_copy(struct repair *r);		/* goes on copying */
 void repair_prove(struct repair *r);		/* all is copied */
-u64 repair_newest(const struct repair *r, u32 at);
+bool repair_lacks(const struct repair *r, u32 at);
 
 #endif /* MEMX_RELAY_REPAIR_H */

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <cmocka.h>
 
 #include "donors.h"
@@ -404,6 +405,135 @@ static void a_source_that_refuses_is_done_without(void **state)
 	}
 }
 
+/* ---- words that nothing bears out --------------------------------------------------------------------------------------- */
+
+static struct wdonor *liar;
+static u32 page_says;			/* ABSENT, or VERSION: the donor has something newer, it says */
+static u32 unshown;			/* answers to come in which it does not show the page */
+
+static bool of_repair(const struct wdonor *d, const struct frame *f, u16 op)
+{
+	return d == liar && (memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) == op && f->len >= MEMX_IO_LEN;
+}
+
+/* SCAN lists the last slot of the extent as well, at version 7; FETCH does not show it. */
+static bool lists_one_more(struct wdonor *d, struct frame *f)
+{
+	struct memx_want want = { .version = memx_put_le64(7) };
+	struct memx_page *page = (struct memx_page *)(f->body + MEMX_IO_LEN);
+	struct memx_list list;
+	u32 i;
+	u8 *body;
+
+	for (i = 0; of_repair(d, f, MEMX_OP_FETCH) && i < memx_le16(((struct memx_io *)f->body)->count); i++)
+		if (page[i].status == memx_put_le32(MEMX_S_ABSENT)) {
+			page[i].status = memx_put_le32(page_says);
+			page[i].trailer.version = memx_put_le64(page_says == MEMX_S_VERSION ? 8 : 0);
+		}
+	if (!of_repair(d, f, MEMX_OP_SCAN) || f->len < sizeof(list) + sizeof(want))
+		return true;
+	memcpy(&list, f->body, sizeof(list));
+	memcpy(&want.slot, f->body + f->len - sizeof(want), sizeof(want.slot));
+	if ((memx_le32(want.slot) & 63) == 63)
+		return true;
+	want.slot = memx_put_le32(memx_le32(want.slot) | 63);
+	list.count = memx_put_le32(memx_le32(list.count) + 1);
+	body = calloc(1, f->len + sizeof(want));
+	assert_non_null(body);
+	memcpy(body, f->body, f->len);
+	memcpy(body, &list, sizeof(list));
+	memcpy(body + f->len, &want, sizeof(want));
+	free(f->body);
+	f->body = body;
+	f->len += (u32)sizeof(want);
+	f->hdr.len = memx_put_le32(f->len);
+	return true;
+}
+
+/* A live copy that lists what nobody stored keeps no other copy from being repaired, and none from leaving its donor. */
+static void what_nobody_stored_holds_up_nothing(void **state)
+{
+	u32 round, i;
+
+	(void)state;
+	for (round = 0; round < 4; round++) {
+		bool leaves = round & 1;
+		struct wdonor *other;
+
+		page_says = round & 2 ? MEMX_S_VERSION : MEMX_S_ABSENT;
+		cluster(4, leaves ? 2 : 3);
+		stored(0, 32);
+		liar = holder(0, 0);
+		other = holder(0, 1);
+		liar->tamper = lists_one_more;
+		if (leaves) {
+			assert_int_equal(core_donor_empty(w->core, other->name, true, w->now), 0);
+		} else {
+			other->there = false;
+			wdonor_drop(other);
+		}
+		for (i = 0; i < 40; i++)
+			world_pass(w, 1000);
+		assert_int_equal(state_at(0, other), MEMX_R_NONE);
+		assert_int_equal(live_copies(0), leaves ? 2 : 3);
+		for (i = 0; i < w->donors; i++)
+			if (state_at(0, &w->donor[i]) == MEMX_R_LIVE)
+				assert_true(has(&w->donor[i], 0) && has(&w->donor[i], 31));
+		liar->tamper = NULL;
+		liar->hung = true;
+		world_pass(w, 2000);
+		fetched(0, 32);
+		if (round < 3)
+			world_free(w);
+	}
+}
+
+/* SCAN leaves the last slot out that it holds. */
+static bool leaves_one_out(struct wdonor *d, struct frame *f)
+{
+	struct memx_list list;
+
+	if (!of_repair(d, f, MEMX_OP_SCAN) || f->len < sizeof(list) + sizeof(struct memx_want))
+		return true;
+	memcpy(&list, f->body, sizeof(list));
+	list.count = memx_put_le32(memx_le32(list.count) - 1);
+	memcpy(f->body, &list, sizeof(list));
+	f->len -= (u32)sizeof(struct memx_want);
+	f->hdr.len = memx_put_le32(f->len);
+	return true;
+}
+
+/* Damages the last page on its way, for a while. */
+static bool damages_one(struct wdonor *d, struct frame *f)
+{
+	(void)d;
+	if ((memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) == MEMX_OP_FETCH && f->len > MEMX_PAGE_SIZE && unshown) {
+		f->body[f->len - 1] ^= 1;
+		unshown--;
+	}
+	return true;
+}
+
+/* One of two live copies hides a page, the answer of the other one is damaged on its way: that page is in the new copy all the same. */
+static void what_one_copy_has_is_never_passed_over(void **state)
+{
+	struct wdonor *lost;
+
+	(void)state;
+	cluster(3, 3);
+	stored(0, 32);
+	liar = holder(0, 0);
+	liar->tamper = leaves_one_out;
+	holder(0, 1)->tamper = damages_one;
+	unshown = 2;
+	lost = holder(0, 2);
+	wdonor_restart(lost);
+	repaired();
+	assert_int_equal(unshown, 0);
+	assert_int_equal(state_at(0, lost), MEMX_R_LIVE);
+	assert_true(has(lost, 30) && has(lost, 31));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -412,6 +542,7 @@ int main(void)
 		rule(a_stale_copy_is_not_given_up_for_a_lesser_one), rule(only_what_another_has_is_missing),
 		rule(a_seal_excuses_nothing), rule(what_was_proposed_before_goes),
 		rule(a_target_without_memory_is_replaced), rule(a_source_that_refuses_is_done_without),
+		rule(what_nobody_stored_holds_up_nothing), rule(what_one_copy_has_is_never_passed_over),
 	};
 
 	return cmocka_run_group_tests_name("relay core: copies that are damaged or incomplete", tests, NULL, NULL);
