@@ -413,8 +413,9 @@ struct session {
 	u64 retry_at;		/* donors that refused are asked again */
 	u64 placed;		/* extents with a record */
 	u64 since, stores, fetches, discards;
-	u32 repairing;
+	u32 repairing;			/* its extents of which a copy is being made */
 	u32 repair_next;
+	bool repair_waits;		/* for a place among those */
 	u32 balance_next, shift_from;
 	u64 shift_pages;		/* of a reservation that goes from one donor to another */
 	u32 max_cap[CORE_MAX_DONORS];	/* admission: lowered by refusals of RESERVE */
@@ -651,6 +652,7 @@ struct relay_core {
 	u64 repair_look_at;		/* extents are not looked through before */
 	struct list repairs;
 	u32 repairing;
+	u32 repair_turn;		/* which session is looked at first */
 	struct list heals;
 	u64 no_room_said;
 	u64 balance_at;

@@ -19,8 +19,8 @@
  * another live source shows that nothing is missing (repair_lacks() in copy.c). A slot is discarded at the target only where every
  * live source says that it was: there is no page by which to tell.
  *
- * What goes out is bounded by a number of extents, by two requests per extent, by a rate for all of them together, and by a
- * quarter of each donor's window, which foreground stores are sent before.
+ * What goes out is bounded by a number of extents, which the guests that lack copies share, by two requests per extent, by a rate
+ * for all of them together, and by a quarter of each donor's window, which foreground stores are sent before.
  */
 #include "repair.h"
 
@@ -44,6 +44,7 @@ static void repair_free(struct repair *r)
 	list_del(&r->in_core);
 	r->x->repair = NULL;
 	r->x->s->core->repairing--;
+	r->x->s->repairing--;
 	for (i = 0; i < r->sources; i++) {
 		free(r->source[i].version);
 		free(r->source[i].gone);
@@ -332,6 +333,7 @@ static void repair_start(struct extent *x, struct replica *target)
 	list_add_tail(&r->in_core, &core->repairs);
 	x->repair = r;
 	core->repairing++;
+	s->repairing++;
 	for (i = 0; i < x->cur.n; i++) {
 		struct replica *c = &x->cur.r[i];
 
@@ -359,7 +361,7 @@ static bool live_source(const struct extent *x)
 	return false;
 }
 
-static void look_at(struct extent *x)
+static void look_at(struct extent *x, u32 share)
 {
 	struct relay_core *core = x->s->core;
 	struct replica *target;
@@ -371,8 +373,10 @@ static void look_at(struct extent *x)
 		x->want_more = true;		/* its record is to change */
 		extent_review(x);
 	} else if (target) {
-		if (core->repairing < REPAIR_MAX)
+		if (core->repairing < REPAIR_MAX && x->s->repairing < share)
 			repair_start(x, target);
+		else
+			x->s->repair_waits = true;
 	} else if (extent_wants_copy(x)) {
 		x->want_more = true;
 		x->repair_at = core->now + REPAIR_ROOM_MS * MS;
@@ -380,21 +384,43 @@ static void look_at(struct extent *x)
 	}
 }
 
-static void look_around(struct relay_core *core)
+static void look_through(struct session *s, u32 share)
 {
-	struct list *pos;
 	u32 n;
 
-	list_for_each(pos, &core->sessions) {
-		struct session *s = list_entry(pos, struct session, in_core);
+	s->repair_waits = false;
+	if (s->state != SESSION_ATTACHED)
+		return;
+	for (n = 0; n < s->extents && n < REPAIR_LOOK; n++) {
+		if (s->repair_next >= s->extents)
+			s->repair_next = 0;
+		look_at(&s->extent[s->repair_next++], share);
+	}
+}
 
-		if (s->state != SESSION_ATTACHED)
-			continue;
-		for (n = 0; n < s->extents && n < REPAIR_LOOK; n++) {
-			if (s->repair_next >= s->extents)
-				s->repair_next = 0;
-			look_at(&s->extent[s->repair_next++]);
-		}
+/*
+ * Guests that lack copies have the same number of places each, where there are enough for all: one of hundreds of extents keeps no
+ * other one waiting. Another one is looked at first each time, for the places that are left, and for those of many guests.
+ */
+static void look_around(struct relay_core *core)
+{
+	u32 n = 0, in_want = 0, i, share;
+	struct list *pos;
+
+	list_for_each(pos, &core->sessions) {
+		const struct session *s = list_entry(pos, struct session, in_core);
+
+		n++;
+		in_want += s->repairing || s->repair_waits;
+	}
+	share = in_want < 2 ? REPAIR_MAX : in_want < REPAIR_MAX ? REPAIR_MAX / in_want : 1;
+	pos = core->sessions.next;
+	for (i = n ? core->repair_turn++ % n : 0; i; i--)
+		pos = pos->next;
+	for (i = 0; i < n; i++, pos = pos->next) {
+		if (pos == &core->sessions)
+			pos = pos->next;
+		look_through(list_entry(pos, struct session, in_core), share);
 	}
 }
 

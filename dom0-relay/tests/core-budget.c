@@ -71,6 +71,47 @@ static void repair_keeps_to_its_rate(void **state)
 	assert_in_range(busiest, 2, 8);
 }
 
+/* Extents of the guest that have fewer than two live copies elsewhere than at @gone. */
+static u32 lacking(const struct wguest *guest, const struct wdonor *gone)
+{
+	u32 i, k, n = 0;
+
+	for (i = 0; i < guest->want_slots / 64; i++) {
+		u32 live = 0;
+
+		for (k = 0; k < guest->record[i].replicas; k++)
+			live += guest->record[i].replica[k].state == MEMX_R_LIVE &&
+				memcmp(guest->record[i].replica[k].donor, gone->id, sizeof(gone->id)) != 0;
+		n += live < 2;
+	}
+	return n;
+}
+
+/* Both lack copies, and the larger one attached first: the smaller one is whole long before. */
+static void no_guest_repairs_before_all_others(void **state)
+{
+	struct wguest *small;
+	struct wdonor *gone;
+	u32 turns = 0;
+
+	(void)state;
+	w = world_new(11, 4, 700, one_mib_a_second);
+	g = wguest_new(w, 64 * 100, 2);
+	small = wguest_new(w, 64 * 4, 2);
+	assert_true(wguest_start(g));
+	assert_true(wguest_start(small));
+	fill(g);
+	fill(small);
+	gone = donor_of(small->record[0].replica[0].donor);
+	gone->there = false;
+	wdonor_drop(gone);
+	while (lacking(small, gone)) {
+		world_pass(w, 500);
+		assert_true(++turns < 200);
+	}
+	assert_true(lacking(g, gone) > 25);
+}
+
 /* What is left to repair is known before it begins, goes down only, and comes to nothing: an estimate of the time can be made of it. */
 static void what_is_left_to_repair_is_known(void **state)
 {
@@ -218,9 +259,8 @@ static void the_quicker_donor_is_asked(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		rule(repair_keeps_to_its_rate), rule(what_is_left_to_repair_is_known), rule(hedges_have_a_budget),
-		rule(extents_are_looked_through_now_and_then),
-		rule(the_quicker_donor_is_asked),
+		rule(repair_keeps_to_its_rate), rule(no_guest_repairs_before_all_others), rule(what_is_left_to_repair_is_known),
+		rule(hedges_have_a_budget), rule(extents_are_looked_through_now_and_then), rule(the_quicker_donor_is_asked),
 	};
 
 	return cmocka_run_group_tests_name("relay core: what it allows itself", tests, NULL, NULL);
