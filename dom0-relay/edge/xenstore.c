@@ -263,15 +263,25 @@ static void xen_link_ended(struct link_owner *owner, struct memx_chan **chans, u
 	wake(l->edge);
 }
 
-/* Data thread: lanes of a guest were connected. */
+/*
+ * Data thread: lanes of a guest were connected. The other thread judged by the configuration that it had: one that was loaded since
+ * has gone through the links that stood, and this one was not among them.
+ */
 static void xen_link_arrived(struct memx_mail *mail)
 {
 	struct xen_link *l = (struct xen_link *)((char *)mail - offsetof(struct xen_link, mail));
 	struct worker *w = l->edge->worker;
+	const struct conf_guest *allowed = relay_conf_guest(w->conf, l->conf.name, l->conf.vm);
+	struct core_guest_conf judged = l->conf;
 	struct edge_link *link;
 
 	l->next = l->edge->active;
 	l->edge->active = l;
+	if (!allowed) {
+		xen_link_ended(&l->owner, l->chans, l->lanes, "the relay's configuration, loaded meanwhile, does not allow it");
+		return;
+	}
+	relay_conf_identity(allowed, judged.domid, judged.name, judged.vm, &l->conf);
 	link = link_up(w, &l->conf, l->offer, l->chans, l->lanes, &l->owner);
 	if (link)
 		l->link = link;

@@ -6,8 +6,8 @@
  * relay looks. XenStore, the hypervisor and vchans are played here, around the very file that reads them.
  *
  * What must hold: only a domain that the toolstack named so, and that the configuration allows, gets a link, under that identity
- * and nothing that it wrote itself; an offer is connected once; nothing is written but the reason of a refusal, into the
- * domain's own folder; and what was mapped is unmapped.
+ * and nothing that it wrote itself, by the configuration that holds when the link is made; an offer is connected once; nothing is
+ * written but the reason of a refusal, into the domain's own folder; and what was mapped is unmapped.
  */
 #include "../edge/xenstore.c"	/* NOLINT(bugprone-suspicious-include): what is tried is static there */
 #include "configuration.h"
@@ -33,6 +33,7 @@ static u32 mapped;
 static u32 vanish;		/* reads until all guests take their offers away; 0: they do not */
 static char **event;
 static struct xen_link *given[64];
+static struct relay_conf *later;	/* what is loaded anew: one guest less, and less for the other */
 
 /* ---- played: XenStore ---- */
 
@@ -202,10 +203,13 @@ struct memx_chan *vchan_open(u32 domid, const char *path)
 struct edge_link *link_up(struct worker *w, const struct core_guest_conf *conf, u64 offer, struct memx_chan **chans,
 			  unsigned int lanes, struct link_owner *owner)
 {
+	const struct conf_guest *allowed = relay_conf_guest(w->conf, conf->name, conf->vm);
 	struct xen_link *l = (struct xen_link *)owner;
 	u32 i;
 
-	(void)w, (void)chans;
+	(void)chans;
+	fuzz_must(allowed && conf->quota_pages == allowed->quota / MEMX_PAGE_SIZE, "%s is served by a configuration of before",
+		  conf->name);
 	fuzz_must(offer && lanes >= 1 && lanes <= MEMX_MAX_LANES && conf->quota_pages, "offer %llx, %u lanes",
 		  (unsigned long long)offer, lanes);
 	fuzz_must(!strcmp(conf->name, "one") || conf->vm[0] == 0x42, "%s is not allowed", conf->name);
@@ -303,6 +307,7 @@ static void step(struct xen_edge *e)
 		sweep(e);
 		break;
 	case 6:
+		e->worker->conf = what & 8 ? later : e->conf;	/* this thread hears of it first */
 		memx_loop_round(e->worker->loop, 0);
 		break;
 	default:
@@ -322,6 +327,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 
 	if (!conf) {
 		conf = fuzz_configuration();
+		later = fuzz_configuration_of("[guest one]\nquota = 512M\n");
 		worker.loop = memx_loop_new();
 		worker.turn.run = turn;
 		worker.draining = true;		/* there is no core to be told of domains that are gone */
@@ -332,6 +338,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	memset(given, 0, sizeof(given));
 	pthread_mutex_init(&e.lock, NULL);
 	e.conf = conf;
+	worker.conf = conf;
 	e.xc = fuzz_u8(&in) & 1 ? (xc_interface *)&worker : NULL;
 	for (i = 1; i < DOMAINS; i++)
 		doms[i].there = true;
