@@ -112,8 +112,10 @@ static void reload(struct relay *r)
 	}
 	sd_notify(0, "RELOADING=1");
 	if (!same(conf->control, r->conf->control) || !same(conf->shm, r->conf->shm) || !same(conf->id_file, r->conf->id_file) ||
-	    conf->xenstore != r->conf->xenstore || conf->staging != r->conf->staging)
-		memx_warn("reload-partial", "reason=\"control, shm, id_file, xenstore and staging need a restart\"");
+	    conf->xenstore != r->conf->xenstore)
+		memx_warn("reload-partial", "reason=\"control, shm, id_file and xenstore need a restart\"");
+	if (conf->staging != r->conf->staging)
+		memx_notice("reload-later", "reason=\"staging is that of guests which connect from now on\"");
 	relay_conf_put(r->conf);
 	r->conf = conf;
 	set_level(r);

@@ -161,9 +161,17 @@ def reload_adds_and_refuses():
         until(lambda: "reload-refused" in relay.log(), "the bad configuration is refused")
         check("effect=" in relay.log(), relay.log())
         equal(len(c.ctl("donors")), 1, "donors after a bad configuration")
-        c.configure(donors=[])
+        c.configure(donors=[], relay="staging=8M")
         relay.signal(signal.SIGHUP)
         until(lambda: c.ctl("donors") == [], "the donor is gone from the list")
+        check("reload-later" in relay.log() and "reload-partial" not in relay.log(), relay.log())
+        c.configure(donors=[], relay="staging=8M\nlog=info")
+        with open(c.conf, encoding="ascii") as file:
+            text = file.read().replace("xenstore=no", "xenstore=yes")
+        with open(c.conf, "w", encoding="ascii") as file:
+            file.write(text)
+        relay.signal(signal.SIGHUP)
+        until(lambda: "reload-partial" in relay.log(), "what needs a restart is said")
         equal(relay.stop(), 0, "exit status")
 
 
