@@ -23,6 +23,12 @@ memx-shm-probe_NOINSTALL := y
 TESTS_C += relay-edge-pace
 relay-edge-pace_SRCS := dom0-relay/tests/edge-pace.c
 
+TESTS_C += relay-edge-xenstore
+relay-edge-xenstore_SRCS := dom0-relay/tests/edge-xenstore.c dom0-relay/edge/config.c
+relay-edge-xenstore_LIBS := memx-relay-core memx-user
+relay-edge-xenstore_PKGS := libxxhash inih jansson
+relay-edge-xenstore_LDLIBS := -lpthread
+
 TESTS_SCRIPT += relay-daemon
 relay-daemon_CMD := dom0-relay/tests/daemon.py
 relay-daemon_PROGS := memx-dom0-relay memx-server memxctl

@@ -43,7 +43,7 @@ static json_t *cmd_status(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 #define CORE_X(name, sentence) json_object_set_new(counters, #name, number(s.counters.name));
 	CORE_COUNTER_LIST(CORE_X)
 #undef CORE_X
-	return json_pack("{s:s, s:s, s:o, s:o, s:b, s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+	return json_pack("{s:s, s:s, s:o, s:o, s:b, s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
 			 "role", "relay", "version", c->version, "id", hex16(c->id),
 			 "uptime_ns", number(memx_now() - c->started), "draining", s.draining,
 			 "links", (int)s.links, "attached", (int)s.attached, "sessions", (int)s.sessions,
@@ -51,7 +51,8 @@ static json_t *cmd_status(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 			 "extents", number(s.extents), "degraded_extents", number(s.extents_degraded),
 			 "waiting_extents", number(s.extents_waiting), "repair_extents", number(s.repair_extents),
 			 "moving_extents", number(s.moving_extents),
-			 "turns", number(c->worker->turns), "counters", counters);
+			 "turns", number(c->worker->turns), "xenstore_hangs", number(c->worker->xenstore_hangs),
+			 "counters", counters);
 }
 
 static void add_guest(const struct core_guest_info *g, void *list)

@@ -36,6 +36,7 @@ struct worker {
 	struct memx_work turn;
 	struct memx_timer tick;
 	u64 turns;
+	u64 xenstore_hangs;			/* times that xenstored was found not to answer */
 	struct memx_log_limit limits[LOG_LIMITS];
 	bool draining;
 };

@@ -14,6 +14,9 @@
  * Identity is what only the toolstack can write: /local/domain/D/vm and /local/domain/D/name, read anew for every offer (a
  * domain that arrives by migration is renamed before it runs).
  *
+ * A xenstored that does not answer holds this thread up, and nobody else. The data thread looks at that once in a while and says it:
+ * no guest is connected or unmapped meanwhile.
+ *
  * How a domain ended is asked of the hypervisor before the domain's memory is unmapped: until then it stays, dying, with its
  * last shutdown reason. Where nothing was learned its session is kept: freeing needs knowledge, keeping does not.
  */
@@ -37,6 +40,7 @@ enum {
 };
 
 #define MS 1000000ULL
+#define HUNG_AFTER (10000 * MS)		/* one step takes milliseconds */
 
 enum ended {
 	ENDED_UNKNOWN,			/* kept, to be safe */
@@ -87,6 +91,12 @@ struct xen_edge {
 	struct worker *worker;
 	struct xen_link *active;
 	pthread_t thread;
+	struct memx_timer looked_at;
+	u64 hung_after;
+	bool hung;			/* the thread is, and that was said */
+
+	/* both */
+	_Atomic u64 busy_since;		/* of the thread: when its present step began; 0: it waits to be told something */
 
 	/* both, under lock */
 	pthread_mutex_t lock;
@@ -103,6 +113,12 @@ struct xen_edge {
 	struct domain *domains;
 	u64 lives;			/* domains seen so far */
 };
+
+/* XenStore thread: a step that may block begins. */
+static void busy(struct xen_edge *e)
+{
+	atomic_store(&e->busy_since, memx_now());
+}
 
 /* ---- reading ---- */
 
@@ -323,6 +339,7 @@ static void take_back(struct xen_edge *e)
 	pthread_mutex_unlock(&e->lock);
 	for (; l; l = next) {
 		next = l->next;
+		busy(e);
 		memx_log_limited(MEMX_LOG_INFO, "link-ended", "name=%s domid=%u reason=%s", memx_quoted(l->conf.name), l->domid,
 				 memx_quoted(l->reason));
 		close_lanes(l->chans, l->lanes);
@@ -509,6 +526,7 @@ static void sweep(struct xen_edge *e)
 		if (memx_parse_u64(list[i], &domid) || !domid || domid >= DOMID_FIRST_RESERVED)
 			continue;
 		d = domain_find(e, (u32)domid);
+		busy(e);
 		if (!d)
 			d = domain_new(e, (u32)domid);
 		if (d)
@@ -517,6 +535,7 @@ static void sweep(struct xen_edge *e)
 	free(list);
 	for (d = e->domains; d; d = next) {
 		next = d->next;
+		busy(e);
 		if (!domain_alive(e, d) || (!d->seen && !e->xc))
 			domain_end(e, d);
 	}
@@ -556,6 +575,7 @@ static int look_around(struct xen_edge *e)
 	for (d = e->domains; d; d = d->next) {
 		at = pace_due(&d->pace);
 		if (at <= now) {
+			busy(e);
 			look(e, d);
 			at = pace_due(&d->pace);
 		}
@@ -601,8 +621,10 @@ static void *xen_thread(void *arg)
 	u64 count;
 
 	for (;;) {
+		atomic_store(&e->busy_since, 0);
 		if (poll(p, 2, timeout) < 0 && errno != EINTR)
 			break;
+		busy(e);
 		if (p[0].revents & (POLLERR | POLLHUP | POLLNVAL)) {
 			memx_err("xenstore-lost", "effect=\"attached guests are served on, new ones not until the relay is restarted\"");
 			p[0].fd = -1;
@@ -616,6 +638,28 @@ static void *xen_thread(void *arg)
 		timeout = look_around(e);
 	}
 	return NULL;
+}
+
+/* ---- is it there? ---- */
+
+/* Data thread: looks whether the other one gets on. Where this one was held up itself, that says nothing. */
+static void look_at_thread(struct memx_timer *timer, u64 now)
+{
+	struct xen_edge *e = (struct xen_edge *)((char *)timer - offsetof(struct xen_edge, looked_at));
+	u64 since = atomic_load(&e->busy_since), gap = e->hung_after / 2;
+	bool hung = since && now > since && now - since > e->hung_after;
+
+	if (hung && !e->hung && memx_loop_lag(e->worker->loop) < gap) {
+		e->hung = true;
+		e->worker->xenstore_hangs++;
+		memx_err("xenstore-hung", "seconds=%llu effect=\"attached guests are served on; who comes, goes or ends is not seen "
+			 "until xenstored answers\"", (unsigned long long)((now - since) / (1000 * MS)));
+	} else if (!hung && e->hung) {
+		e->hung = false;
+		memx_notice("xenstore-answers", "hangs=%llu", (unsigned long long)e->worker->xenstore_hangs);
+	}
+	if (memx_timer_set(e->worker->loop, timer, now + gap, look_at_thread))
+		memx_err("timer-failed", "reason=\"out of memory\"");
 }
 
 /* ---- life ---- */
@@ -679,6 +723,8 @@ struct xen_edge *xen_edge_new(struct worker *w, struct relay_conf *conf, char wh
 		snprintf(why, 160, "no thread for XenStore");
 		goto out_release;
 	}
+	e->hung_after = HUNG_AFTER;
+	look_at_thread(&e->looked_at, memx_now());
 	return e;
 
 out_release:
@@ -704,6 +750,7 @@ void xen_edge_free(struct xen_edge *e)
 {
 	if (!e)
 		return;
+	memx_timer_cancel(&e->looked_at);
 	pthread_mutex_lock(&e->lock);
 	e->stop = true;
 	pthread_mutex_unlock(&e->lock);
