@@ -11,6 +11,8 @@
 #define RETRY_MAX	(5000 * MS)	/* ... up to this, which is also what a refusal without a time gets */
 #define REFUSED_MAX	(60000 * MS)	/* longer than this no relay can send us away */
 #define RETRY_BUSY	(1000 * MS)	/* should the departure of the client before not be heard */
+#define STRIDE_MAX	(1U << 16)	/* epochs at once, behind a fence */
+#define CLIMB_MAX	(1ULL << 31)	/* further than this from the last grant only one at once: ATTACH tells of 2^32 - 1 */
 #define PROVEN		(2000 * MS)	/* an attachment that was lost before came to nothing, too */
 
 static const char *const state_names[MEMX_A_STATES] = {
@@ -80,6 +82,7 @@ static void draw_session(struct memx_attacher *a)
 	a->shown = false;
 	a->unsure = 0;
 	a->epoch = 0;
+	a->stride = 1;
 	a->sized = false;
 	a->frozen = false;
 	a->detach = false;
@@ -141,7 +144,7 @@ static u32 offer(struct memx_attacher *a)
 static u32 ask(struct memx_attacher *a)
 {
 	a->retry_at = 0;
-	a->epoch++;
+	a->epoch += a->epoch - a->known_epoch < CLIMB_MAX ? a->stride : 1;
 	enter(a, MEMX_A_ATTACHING);
 	return MEMX_ACT_ATTACH;
 }
@@ -220,6 +223,8 @@ static u32 refused(struct memx_attacher *a, u32 status, u32 retry_ms, u64 now)
 	u64 delay = retry_ms ? retry_ms * MS : RETRY_MAX;
 
 	a->status = status;
+	/* Who is far behind learns what that means when it is not any more, and its pages wait for that. */
+	a->stride = status == MEMX_S_FENCED ? min(2 * a->stride, STRIDE_MAX) : 1;
 	enter(a, MEMX_A_REFUSED);
 	a->retry_at = now + min(max(delay, (u64)RETRY_MIN), (u64)REFUSED_MAX);
 	return MEMX_ACT_REFUSED;
@@ -230,6 +235,7 @@ static u32 attached(struct memx_attacher *a, const struct memx_agreed *agreed, u
 	u32 actions = MEMX_ACT_GO;
 
 	a->since = now;
+	a->stride = 1;
 	if (a->detach) {
 		enter(a, MEMX_A_DETACHING);
 		return MEMX_ACT_DETACH;

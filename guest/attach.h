@@ -66,6 +66,7 @@ struct memx_attacher {
 
 	u8 session[16];
 	u64 epoch;		/* of the last attempt */
+	u32 stride;		/* how far the next attempt raises it: doubled by each FENCED in a row */
 	u64 lineage[MEMX_MAX_LINEAGE];
 	u64 known;		/* that of the last successful attach, never forgotten; 0: none yet */
 	u64 known_epoch;	/* the epoch of that attach; 0: none yet */

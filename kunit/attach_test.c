@@ -101,6 +101,17 @@ static void attach(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, states(test)->state, MEMX_A_ATTACHED);
 }
 
+/* From DOWN to ATTACHING: the lineage is shown to a relay. */
+static void show(struct kunit *test, u64 now)
+{
+	struct memx_attach body;
+
+	KUNIT_ASSERT_EQ(test, memx_attach_tick(states(test), now), (u32)MEMX_ACT_OFFER);
+	KUNIT_ASSERT_EQ(test, say_hello(test, 0), 0);
+	KUNIT_ASSERT_EQ(test, say_hello(test, 1), MEMX_ACT_CONNECTED | MEMX_ACT_ATTACH);
+	memx_attach_build(states(test), 0, &body);
+}
+
 static void attach_first(struct kunit *test)
 {
 	struct memx_attacher *a = states(test);
@@ -320,6 +331,45 @@ static void refused_asks_again(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_OK, granted(4096), 4 * SECOND), MEMX_ACT_SIZE | MEMX_ACT_GO);
 }
 
+/*
+ * Fenced again and again: whoever is far behind is there soon, by steps that double. Any other answer ends that. However long a relay
+ * goes on, the way from the last grant can be told in 32 bits, and the epoch only rises.
+ */
+static void fenced_climbs(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	struct memx_attached body = {};
+	u64 epoch, last;
+	u32 i;
+
+	attach(test);
+	memx_attach_lost(a, 10 * SECOND);
+	show(test, 10 * SECOND);
+	epoch = a->epoch;
+	for (i = 1; i <= 17; i++) {
+		KUNIT_ASSERT_EQ(test, reply(test, MEMX_S_FENCED, body, 0), MEMX_ACT_REFUSED);
+		KUNIT_ASSERT_EQ(test, memx_attach_tick(a, 100 * SECOND), (u32)MEMX_ACT_ATTACH);
+		KUNIT_EXPECT_EQ(test, a->epoch - epoch, i < 17 ? (2ull << i) - 2 : (2ull << 16) - 2 + (1 << 16));
+	}
+	epoch = a->epoch;
+	KUNIT_ASSERT_EQ(test, reply(test, MEMX_S_AGAIN, body, 0), MEMX_ACT_REFUSED);
+	KUNIT_ASSERT_EQ(test, memx_attach_tick(a, 100 * SECOND), (u32)MEMX_ACT_ATTACH);
+	KUNIT_EXPECT_EQ(test, a->epoch, epoch + 1);
+	for (i = 0; i < 40000; i++) {
+		last = a->epoch;
+		KUNIT_ASSERT_EQ(test, reply(test, MEMX_S_FENCED, body, 0), MEMX_ACT_REFUSED);
+		KUNIT_ASSERT_EQ(test, memx_attach_tick(a, 100 * SECOND), (u32)MEMX_ACT_ATTACH);
+		KUNIT_ASSERT_GT(test, a->epoch, last);
+	}
+	KUNIT_EXPECT_EQ(test, a->epoch, last + 1);
+	KUNIT_EXPECT_LT(test, a->epoch - a->known_epoch, 1ull << 32);
+	epoch = a->epoch;
+	KUNIT_ASSERT_EQ(test, reply(test, MEMX_S_OK, granted(4096), 0), MEMX_ACT_GO);
+	memx_attach_lost(a, 10 * SECOND);
+	show(test, 10 * SECOND);
+	KUNIT_EXPECT_EQ(test, a->epoch, epoch + 1);
+}
+
 /* No relay sends the guest away for days. */
 static void refused_bounded(struct kunit *test)
 {
@@ -330,17 +380,6 @@ static void refused_bounded(struct kunit *test)
 	say_hello(test, 1);
 	KUNIT_EXPECT_EQ(test, reply(test, MEMX_S_AGAIN, body, 0), MEMX_ACT_REFUSED);
 	KUNIT_EXPECT_LE(test, states(test)->retry_at, 60 * SECOND);
-}
-
-/* From DOWN to ATTACHING: the lineage is shown to a relay. */
-static void show(struct kunit *test, u64 now)
-{
-	struct memx_attach body;
-
-	KUNIT_ASSERT_EQ(test, memx_attach_tick(states(test), now), (u32)MEMX_ACT_OFFER);
-	KUNIT_ASSERT_EQ(test, say_hello(test, 0), 0);
-	KUNIT_ASSERT_EQ(test, say_hello(test, 1), MEMX_ACT_CONNECTED | MEMX_ACT_ATTACH);
-	memx_attach_build(states(test), 0, &body);
 }
 
 /* Superseded with swap on: final. There is nothing left that another suspend could put at risk. */
@@ -701,6 +740,7 @@ static struct kunit_case attach_cases[] = {
 	KUNIT_CASE(attach_nonsense_granted),
 	KUNIT_CASE(attach_late_answer),
 	KUNIT_CASE(refused_asks_again),
+	KUNIT_CASE(fenced_climbs),
 	KUNIT_CASE(refused_bounded),
 	KUNIT_CASE(superseded),
 	KUNIT_CASE(superseded_without_swap),
