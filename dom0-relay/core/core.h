@@ -322,6 +322,7 @@ struct core_status {
 	u64 repair_extents;	/* of which a copy is to be made: missing, or to leave a donor that is emptied */
 	u64 repair_pages;	/* that these copies have, at most */
 	u64 repair_stuck;	/* extents of these that no donor has room for */
+	u64 repair_wait_ns;	/* until the last donor that is away with copies counts as dead, and they are made elsewhere */
 	u64 moving_extents;	/* whose copy moves to even out the donors' room */
 	bool draining;
 };
@@ -334,7 +335,8 @@ void core_status(const struct relay_core *core, struct core_status *to);
 	X(HELLO,	"hello",	"connected; waiting for its hello")			\
 	X(USABLE,	"usable",	"serves and takes new extents")				\
 	X(DRAINING,	"draining",	"serves; takes no new extents by its own wish")		\
-	X(EMPTIED,	"emptied",	"serves; its copies are moved elsewhere by command")	\
+	X(EMPTYING,	"emptying",	"serves; its copies are being moved elsewhere by command")	\
+	X(EMPTIED,	"emptied",	"holds no page; gets none, by command")			\
 	X(LEAVING,	"leaving",	"no longer in the configuration; serves until it is empty")	\
 	X(DUPLICATE,	"duplicate",	"has the id of another donor of this configuration, which is connected")
 
@@ -362,6 +364,7 @@ struct core_donor_info {
 	u64 losses;
 	u64 silent_ns;		/* since the last frame */
 	u32 extents;		/* replicas placed there by attached sessions */
+	u32 stuck_extents;	/* of these, that have to leave and find no room elsewhere */
 	u64 pages_asked;	/* that it wants back */
 	u32 moving;		/* copies that move elsewhere for that */
 };

@@ -30,6 +30,17 @@ const char *core_donor_state_text(enum core_donor_state state)
 	return state_texts[state];
 }
 
+/* Pages of ours, by the maps of the guests that are here; or of anybody, by its own word of its last heartbeat. */
+static bool holds_pages(const struct core_donor *d)
+{
+	const struct list *pos;
+
+	list_for_each(pos, &d->core->sessions)
+		if (list_entry(pos, struct session, in_core)->sd[d->index].placed)
+			return true;
+	return d->last_stat.pages_used != 0;
+}
+
 enum core_donor_state donor_state(const struct core_donor *d)
 {
 	if (d->duplicate)
@@ -41,7 +52,7 @@ enum core_donor_state donor_state(const struct core_donor *d)
 	if (d->leaving)
 		return CORE_DONOR_LEAVING;
 	if (d->emptied)
-		return CORE_DONOR_EMPTIED;
+		return holds_pages(d) ? CORE_DONOR_EMPTYING : CORE_DONOR_EMPTIED;
 	return d->draining ? CORE_DONOR_DRAINING : CORE_DONOR_USABLE;
 }
 

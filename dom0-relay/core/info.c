@@ -25,10 +25,26 @@ static void add_repair(const struct session *s, struct core_status *to)
 	}
 }
 
+/* Until this donor, which is away, counts as dead: before that its copies are made elsewhere only as guests write. */
+static u64 until_dead(const struct core_donor *d)
+{
+	const struct relay_core *core = d->core;
+	u64 from = d->down_at > core->judge_from ? d->down_at : core->judge_from, until = from + core->cfg.donor_dead_ns;
+	const struct list *pos;
+
+	if ((d->up && !d->duplicate) || d->dead || until <= core->now)
+		return 0;
+	list_for_each(pos, &core->sessions)
+		if (list_entry(pos, struct session, in_core)->sd[d->index].placed)
+			return until - core->now;
+	return 0;
+}
+
 void core_status(const struct relay_core *core, struct core_status *to)
 {
 	const struct list *pos;
 	u32 i, placed, degraded, waiting;
+	u64 wait;
 
 	memset(to, 0, sizeof(*to));
 	to->counters = core->count;
@@ -36,6 +52,9 @@ void core_status(const struct relay_core *core, struct core_status *to)
 	for (i = 0; i < CORE_MAX_DONORS; i++) {
 		to->donors += core->donor[i] != NULL;
 		to->donors_up += core->donor[i] && donor_ok(core->donor[i]);
+		wait = core->donor[i] ? until_dead(core->donor[i]) : 0;
+		if (wait > to->repair_wait_ns)
+			to->repair_wait_ns = wait;
 	}
 	list_for_each(pos, &core->links) {
 		to->links++;
@@ -53,6 +72,18 @@ void core_status(const struct relay_core *core, struct core_status *to)
 		to->extents_waiting += waiting;
 		add_repair(s, to);
 	}
+}
+
+static u32 stuck_at(const struct session *s, const struct core_donor *d)
+{
+	u32 i, n = 0;
+
+	for (i = 0; s->sd[d->index].placed && s->state == SESSION_ATTACHED && i < s->extents; i++) {
+		const struct extent *x = &s->extent[i];
+
+		n += x->no_room && extent_missing(x) && placement_find(&x->cur, d) >= 0;
+	}
+	return n;
 }
 
 void core_each_donor(const struct relay_core *core, void (*fn)(const struct core_donor_info *info, void *arg), void *arg, u64 now)
@@ -86,8 +117,11 @@ void core_each_donor(const struct relay_core *core, void (*fn)(const struct core
 		info.pages_asked = d->asked;
 		info.moving = d->moving;
 		info.silent_ns = d->up && now > d->last_rx ? now - d->last_rx : 0;
-		list_for_each(pos, &core->sessions)
+		list_for_each(pos, &core->sessions) {
 			info.extents += list_entry(pos, struct session, in_core)->sd[i].placed;
+			if (!donor_stays(d))
+				info.stuck_extents += stuck_at(list_entry(pos, struct session, in_core), d);
+		}
 		fn(&info, arg);
 	}
 }

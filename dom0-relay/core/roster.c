@@ -243,8 +243,9 @@ int core_donor_empty(struct relay_core *core, const char *name, bool on, u64 now
 
 		if (!d || strcmp(d->name, name))
 			continue;
+		if (d->emptied != on)
+			core_say(core, CORE_LOG_NOTICE, on ? "donor-emptying" : "donor-kept", "donor=%s", d->name);
 		d->emptied = on;
-		core_say(core, CORE_LOG_NOTICE, on ? "donor-emptying" : "donor-kept", "donor=%s", d->name);
 		if (!on)
 			donor_takes_again(d);
 		core_settle(core);

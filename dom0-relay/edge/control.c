@@ -96,6 +96,7 @@ static void add_donor(const struct core_donor_info *d, void *arg)
 	json_object_set_new(o, "pages_reserved", number(d->pages_reserved));
 	json_object_set_new(o, "sessions", number(d->sessions));
 	json_object_set_new(o, "extents", number(d->extents));
+	json_object_set_new(o, "stuck_extents", number(d->stuck_extents));
 	json_object_set_new(o, "unanswered", number(d->unanswered));
 	json_object_set_new(o, "latency_ns", number(d->latency_ns));
 	json_object_set_new(o, "silent_ns", number(d->silent_ns));
@@ -177,7 +178,7 @@ static void add_dead(const struct core_donor_info *d, void *list)
 static json_t *cmd_repair(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 {
 	struct control_ctx *c = ctx;
-	u64 rate = c->worker->conf->core.repair_rate, bytes;
+	u64 rate = c->worker->conf->core.repair_rate, bytes, wait;
 	json_t *dead = json_array(), *o;
 	struct core_status s;
 
@@ -185,15 +186,18 @@ static json_t *cmd_repair(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 	core_status(c->worker->core, &s);
 	core_each_donor(c->worker->core, add_dead, dead, worker_now(c->worker));
 	bytes = s.repair_pages * MEMX_PAGE_SIZE;
+	wait = s.repair_extents ? (s.repair_wait_ns + 999999999) / 1000000000 : 0;
 	o = json_pack("{s:o, s:o, s:o, s:o}", "remaining", number(s.repair_extents), "degraded_extents", number(s.extents_degraded),
 		      "waiting_extents", number(s.extents_waiting), "dead_donors", dead);
 	json_object_set_new(o, "remaining_bytes", number(bytes));
 	json_object_set_new(o, "rate", number(rate));
 	json_object_set_new(o, "stuck_extents", number(s.repair_stuck));
 	json_object_set_new(o, "moving_extents", number(s.moving_extents));
+	/* Until a donor that is away counts as dead. */
+	json_object_set_new(o, "wait_seconds", number(wait));
 	/* By what is left at most, and the rate that is allowed. Null: nothing is repaired at this rate, or no donor has room. */
 	json_object_set_new(o, "seconds_left", rate && (!s.repair_extents || s.repair_stuck < s.repair_extents) ?
-			    number((bytes + rate - 1) / rate) : json_null());
+			    number((bytes + rate - 1) / rate + wait) : json_null());
 	json_object_set_new(o, "replicas_repaired", number(s.counters.replicas_repaired));
 	json_object_set_new(o, "repair_pages", number(s.counters.repair_pages));
 	json_object_set_new(o, "repair_refused", number(s.counters.repair_refused));
@@ -203,9 +207,23 @@ static json_t *cmd_repair(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 	return o;
 }
 
+struct donor_find {
+	const char *name;
+	struct core_donor_info info;
+};
+
+static void find_donor(const struct core_donor_info *d, void *arg)
+{
+	struct donor_find *f = arg;
+
+	if (!strcmp(d->name, f->name))
+		f->info = *d;
+}
+
 static json_t *cmd_drain(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 {
 	const char *name = json_string_value(json_object_get(request, "donor"));
+	struct donor_find found = { .name = name };
 	struct control_ctx *c = ctx;
 	bool on = !json_is_false(json_object_get(request, "on"));
 
@@ -218,7 +236,10 @@ static json_t *cmd_drain(void *ctx, json_t *request, char err[MEMX_CTL_ERR])
 		return NULL;
 	}
 	worker_turn(c->worker);
-	return json_pack("{s:s, s:b}", "donor", name, "emptied", on);
+	core_each_donor(c->worker->core, find_donor, &found, worker_now(c->worker));
+	return json_pack("{s:s, s:b, s:s, s:o, s:o}", "donor", name, "drain", on,
+			 "state", core_donor_state_word(found.info.state), "extents", number(found.info.extents),
+			 "pages_used", number(found.info.pages_used));
 }
 
 const struct memx_ctl_cmd control_cmds[] = {

@@ -161,6 +161,31 @@ static void extents_are_looked_through_now_and_then(void **state)
 	}
 }
 
+/* Nothing is copied before the donor that is away counts as dead: whoever asks how long it takes is told of that time as well. */
+static void the_wait_for_the_dead_is_told(void **state)
+{
+	struct core_status st;
+
+	(void)state;
+	w = world_new(11, 3, 64, NULL);
+	g = wguest_new(w, 1024, 2);
+	assert_true(wguest_start(g));
+	fill(g);
+	core_status(w->core, &st);
+	assert_int_equal(st.repair_wait_ns, 0);
+	w->donor[0].there = false;
+	wdonor_drop(&w->donor[0]);
+	world_pass(w, 1000);
+	core_status(w->core, &st);
+	assert_in_range(st.repair_wait_ns, 8500 * MS, 9100 * MS);
+	assert_int_not_equal(st.repair_extents, 0);
+	assert_int_equal(st.counters.repair_pages, 0);
+	world_pass(w, st.repair_wait_ns / MS + 2000);
+	core_status(w->core, &st);
+	assert_int_equal(st.repair_wait_ns, 0);
+	assert_int_not_equal(st.counters.repair_pages, 0);
+}
+
 /* ---- hedges ------------------------------------------------------------------------------------------------------------------ */
 
 static bool never_answers_fetches(struct wdonor *d, struct frame *f)
@@ -260,7 +285,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rule(repair_keeps_to_its_rate), rule(no_guest_repairs_before_all_others), rule(what_is_left_to_repair_is_known),
-		rule(hedges_have_a_budget), rule(extents_are_looked_through_now_and_then), rule(the_quicker_donor_is_asked),
+		rule(the_wait_for_the_dead_is_told), rule(hedges_have_a_budget), rule(extents_are_looked_through_now_and_then),
+		rule(the_quicker_donor_is_asked),
 	};
 
 	return cmocka_run_group_tests_name("relay core: what it allows itself", tests, NULL, NULL);

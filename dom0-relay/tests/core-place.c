@@ -720,20 +720,62 @@ static void freed_by_command(void **state)
 	assert_int_equal(pages_at_donors(), 0);
 }
 
+static void note_donor(const struct core_donor_info *info, void *to)
+{
+	if (!strcmp(info->name, "d1"))
+		memcpy(to, info, sizeof(*info));
+}
+
+static struct core_donor_info d1_now(void)
+{
+	struct core_donor_info info = { .name = "" };
+
+	core_each_donor(w->core, note_donor, &info, w->now);
+	assert_string_equal(info.name, "d1");
+	return info;
+}
+
 static void a_donor_is_emptied(void **state)
 {
+	u32 had;
+
 	(void)state;
 	w = world_new(1, 3, 64, NULL);
 	g = wguest_new(w, 512, 1);
 	assert_true(wguest_start(g));
 	fill(g);
 	assert_int_not_equal(wdonor_pages(&w->donor[1]), 0);
+	had = d1_now().extents;
 	assert_int_equal(core_donor_empty(w->core, "d1", true, w->now), 0);
+	assert_int_equal(d1_now().state, CORE_DONOR_EMPTYING);	/* whoever switches it off now loses what is there */
+	assert_int_equal(d1_now().extents, had);
 	world_pass(w, 10000);
 	assert_int_equal(wdonor_pages(&w->donor[1]), 0);
+	assert_int_equal(d1_now().state, CORE_DONOR_EMPTIED);
+	assert_int_equal(d1_now().extents, 0);
 	assert_int_equal(pages_at_donors(), 512);
 	read_all(g);
 	assert_int_equal(core_donor_empty(w->core, "nobody", true, w->now), -ENOENT);
+}
+
+/* It is never called empty while it is not: neither without room for its copies, nor when their guest is not here. */
+static void a_donor_that_cannot_be_emptied(void **state)
+{
+	(void)state;
+	w = world_new(1, 2, 64, NULL);
+	g = wguest_new(w, 512, 2);
+	assert_true(wguest_start(g));
+	fill(g);
+	assert_int_equal(core_donor_empty(w->core, "d1", true, w->now), 0);
+	world_pass(w, 10000);
+	assert_int_equal(d1_now().state, CORE_DONOR_EMPTYING);
+	assert_int_not_equal(d1_now().extents, 0);
+	assert_int_equal(d1_now().stuck_extents, d1_now().extents);
+	wguest_hang_up(g);
+	world_pass(w, 2000);
+	assert_int_equal(d1_now().state, CORE_DONOR_EMPTYING);
+	assert_int_equal(core_donor_empty(w->core, "d1", false, w->now), 0);
+	assert_int_equal(d1_now().state, CORE_DONOR_USABLE);
 }
 
 static void a_donor_is_removed(void **state)
@@ -810,7 +852,7 @@ int main(void)
 		rule(detach_frees_everything), rule(freed_at_donors_that_were_away),
 		rule(hang_up_while_detaching), rule(refused_under_many_ids),
 		rule(domain_gone), rule(reload_replaces_the_session), rule(a_saved_session_outlives_a_fresh_boot),
-		rule(freed_by_command), rule(a_donor_is_emptied),
+		rule(freed_by_command), rule(a_donor_is_emptied), rule(a_donor_that_cannot_be_emptied),
 		rule(a_donor_is_removed), rule(drained), rule(drained_without_the_last_copy),
 	};
 

@@ -231,7 +231,7 @@ def repair_is_shown_and_ends():
         guest.io(f"store 0 {PAGES} 2")
         until(lambda: c.ctl("repair")["replicas_repaired"] or c.ctl("repair")["remaining"], "there is something to repair")
         shown = c.ctl("repair")
-        equal(shown["seconds_left"], -(-shown["remaining_bytes"] // rate), "time left, of what is left at that rate")
+        equal(shown["seconds_left"], -(-shown["remaining_bytes"] // rate) + shown["wait_seconds"], "time left, of what is left at that rate")
         equal(c.memxctl("--wait", "repair").returncode, 0, "memxctl --wait repair")
         shown = c.ctl("repair")
         equal((shown["remaining"], shown["degraded_extents"], shown["dead_donors"]), (0, 0, ["d0"]), "after repair")
@@ -241,6 +241,8 @@ def repair_is_shown_and_ends():
         guest.io(f"store 0 {PAGES} 3")
         until(lambda: c.ctl("repair")["stuck_extents"], "no donor has room")
         until(lambda: c.ctl("repair")["seconds_left"] is None, "nobody knows how long that takes")
+        done = c.memxctl("--wait", "repair")
+        equal((done.returncode, "has room" in done.stderr), (4, True), f"no donor has room: {done.stderr}")
 
 
 def donor_is_added():
@@ -262,19 +264,31 @@ def donor_is_added():
 
 
 def donor_is_drained():
-    with cluster(3) as c:
+    """It is called empty when it is, and who is told to wait says so or ends with the reason."""
+    with cluster(3, relay="repair_rate=8M") as c:
         guest = c.guest()
         guest.attach()
         guest.io(f"store 0 {PAGES} 1")
         check(next(d for d in c.ctl("donors") if d["name"] == "d2")["extents"] > 0, "the donor holds extents")
+        done = c.memxctl("drain", "d2")
+        equal((done.returncode, done.stderr), (0, ""), "memxctl drain")
+        check(done.stdout.startswith("begun: donor d2 has "), done.stdout)
+        donor = next(d for d in c.ctl("donors") if d["name"] == "d2")
+        check(donor["extents"] and donor["state"] == "emptying", f"it has begun: {donor}")
         done = c.memxctl("--wait", "drain", "d2")
-        equal((done.returncode, done.stderr), (0, ""), "memxctl --wait drain")
+        equal((done.returncode, done.stdout, done.stderr), (0, "donor d2 is emptied: it holds nothing\n", ""), "memxctl --wait drain")
         donor = next(d for d in c.ctl("donors") if d["name"] == "d2")
         equal((donor["extents"], donor["state"]), (0, "emptied"), "the drained donor")
         guest.io(f"fetch 0 {PAGES}")
         c.servers["d2"].kill()
         guest.io(f"fetch 0 {PAGES}")
         equal(c.memxctl("drain", "nobody").returncode, 1, "a donor that is not there")
+        done = c.memxctl("--wait", "drain", "d1")
+        equal((done.returncode, "has room" in done.stderr), (4, True), f"nobody has room for its copies: {done.stderr}")
+        donor = next(d for d in c.ctl("donors") if d["name"] == "d1")
+        check(donor["extents"] and donor["state"] == "emptying", f"it is not empty: {donor}")
+        equal(c.memxctl("undrain", "d1").returncode, 0, "memxctl undrain")
+        equal(next(d for d in c.ctl("donors") if d["name"] == "d1")["state"], "usable", "the drain is taken back")
 
 
 def donor_comes_back():

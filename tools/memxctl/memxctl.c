@@ -7,20 +7,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "memx-version.h"
 #include "table.h"
 #include "user/ctl.h"
 #include "user/text.h"
+#include "wait.h"
 
-enum {
-	EXIT_REFUSED = 1,		/* the daemon said no */
-	EXIT_USAGE = 2,
-	EXIT_UNREACHABLE = 3,		/* nobody there, no permission, no answer */
-	TIMEOUT_MS = 10000,
-};
+enum { TIMEOUT_MS = 10000 };
 
 static const char *const sockets[] = { "/run/memx-relay/relay.sock", "/run/memx-server/server.sock" };
 
@@ -37,9 +32,10 @@ static void usage(FILE *to)
 		"  donors      donors: state, memory, latency, why one is not used  relay\n"
 		"  sessions    swap areas: owner, epoch, pages, attached or not     relay, server\n"
 		"  repair      copies that are missing, what is left to copy, how long it takes  relay\n"
-		"  drain DONOR moves all copies away from a donor, while guests run; \"donors\" shows how\n"
-		"              many extents are left there. Lasts until the relay restarts: for good,\n"
-		"              write drain = yes in its configuration       relay\n"
+		"  drain DONOR begins to move all copies away from a donor, while guests run. \"donors\"\n"
+		"              shows it as emptying, with the extents that are left there, and as emptied\n"
+		"              when it holds nothing; --wait waits for that. Lasts until the relay restarts:\n"
+		"              for good, write drain = yes in its configuration       relay\n"
 		"  undrain DONOR\n"
 		"              takes that back                              relay\n"
 		"  limit [SIZE|default]\n"
@@ -56,7 +52,8 @@ static void usage(FILE *to)
 		"                     or %s where there is no relay,\n"
 		"                     and for limit and peers; a user's own server: below $XDG_RUNTIME_DIR\n"
 		"  -j, --json         print the answer as JSON: sizes in pages of 4 KiB or bytes, times in ns\n"
-		"      --wait         repair, drain, limit: return when nothing is left to do\n"
+		"      --wait         repair, drain, limit: return when nothing is left to do. Says why where\n"
+		"                     nothing goes on; Ctrl-C ends the waiting, not what was ordered\n"
 		"      --force        session free: also while it is attached, or open at a server\n"
 		"      --version      print the version\n"
 		"      --help         print this\n"
@@ -65,7 +62,8 @@ static void usage(FILE *to)
 		"  0  answered\n"
 		"  1  the daemon refused the command, and said why\n"
 		"  2  mistake in the command line\n"
-		"  3  no daemon reached: not running, no permission, or no answer within %d s\n",
+		"  3  no daemon reached: not running, no permission, or no answer within %d s\n"
+		"  4  --wait: it does not go on before somebody does what was said, add memory for instance\n",
 		sockets[0], sockets[1], TIMEOUT_MS / 1000);
 }
 
@@ -217,6 +215,24 @@ static void print_reasons(json_t *list, const char *what, const char *good_state
 	}
 }
 
+/* What a drain has begun, or with --wait ended. */
+static void print_drain(json_t *data)
+{
+	const char *name = json_string_value(json_object_get(data, "donor"));
+	const char *state = json_string_value(json_object_get(data, "state"));
+
+	if (!json_is_true(json_object_get(data, "drain")))
+		printf("donor %s takes new extents again; what was moved away comes back only as far as room is uneven\n", name);
+	else if (state && !strcmp(state, "emptied"))
+		printf("donor %s is emptied: it holds nothing\n", name);
+	else if (!json_integer_value(json_object_get(data, "extents")))
+		printf("donor %s holds none of the attached guests' extents (state: %s)\n", name, state ? state : "?");
+	else
+		printf("begun: donor %s has %" JSON_INTEGER_FORMAT " extents that move elsewhere; \"memxctl --wait drain %s\" "
+		       "returns when they have, \"memxctl donors\" shows how many are left\n",
+		       name, json_integer_value(json_object_get(data, "extents")), name);
+}
+
 static void print_people(const char *command, json_t *data)
 {
 	if (!strcmp(command, "status")) {
@@ -242,6 +258,8 @@ static void print_people(const char *command, json_t *data)
 		json_array_foreach(json_object_get(data, "dead_donors"), i, o) {
 			printf("donor %s is away\n", json_string_value(o));
 		}
+	} else if (!strcmp(command, "drain")) {
+		print_drain(data);
 	} else if (!strcmp(command, "peers")) {
 		table_list(data, peer_columns, "no relays are connected");
 	} else {
@@ -325,8 +343,7 @@ static json_t *make_request(int argc, char **argv, bool force, int *status)
 	return NULL;
 }
 
-/* Asks; *reply is the whole answer if it is a good one. Exit status, what went wrong is printed. */
-static int ask(const char *path, json_t *request, json_t **reply)
+int ask(const char *path, json_t *request, json_t **reply)
 {
 	char err[MEMX_CTL_ERR];
 	const char *why;
@@ -345,70 +362,32 @@ static int ask(const char *path, json_t *request, json_t **reply)
 	return EXIT_REFUSED;
 }
 
-/* Is there nothing left to do? For a drain by the list of donors, for a repair by its own answer. */
-static bool is_finished(json_t *data, const char *command, const char *donor)
-{
-	size_t i;
-	json_t *o;
-
-	if (!strcmp(command, "limit"))
-		return !json_integer_value(json_object_get(data, "pages_asked"));
-	if (!donor)
-		return !json_integer_value(json_object_get(data, "remaining")) &&
-		       !json_integer_value(json_object_get(data, "degraded_extents"));
-	json_array_foreach(data, i, o) {
-		const char *name = json_string_value(json_object_get(o, "name"));
-
-		if (name && !strcmp(name, donor))
-			return !json_integer_value(json_object_get(o, "extents"));
-	}
-	return true;			/* it is no longer in the configuration and holds nothing */
-}
-
-/* No daemon tells of events, so it is asked every half second. */
-static int wait_finished(const char *path, const char *command, const char *donor)
-{
-	const struct timespec pause = { .tv_nsec = 500000000 };
-	json_t *reply;
-	bool finished;
-	int status;
-
-	for (;;) {
-		status = ask(path, json_pack("{s:s}", "cmd", donor ? "donors" : command), &reply);
-		if (status)
-			return status;
-		finished = is_finished(json_object_get(reply, "data"), command, donor);
-		json_decref(reply);
-		if (finished)
-			return 0;
-		nanosleep(&pause, NULL);
-	}
-}
-
 static int run(const char *path, json_t *request, bool json, bool wait)
 {
 	const char *donor = json_string_value(json_object_get(request, "donor"));
 	bool off = json_is_false(json_object_get(request, "on"));
 	char command[32], name[64];
-	json_t *reply, *data;
+	json_t *reply = NULL, *data, *last;
 	int status;
 
 	snprintf(command, sizeof(command), "%s", json_string_value(json_object_get(request, "cmd")));
 	snprintf(name, sizeof(name), "%s", donor ? donor : "");
 	if (wait && (off || (strcmp(command, "repair") && strcmp(command, "drain") && strcmp(command, "limit"))))
 		return mistake("--wait", "goes with repair, drain and limit");
-	/* A drain or limit is asked for, then waited for; a repair goes on by itself, and is shown when it has ended. */
-	if (wait && !strcmp(command, "repair")) {
-		status = wait_finished(path, command, NULL);
-		if (status)
-			return status;
-	}
+	/* A drain or limit is asked for, then waited for; a repair goes on by itself. What is shown is what is when that has ended. */
 	status = ask(path, request, &reply);
-	if (!status && wait && strcmp(command, "repair"))
-		status = wait_finished(path, command, donor ? name : NULL);
-	if (!status && wait && !strcmp(command, "limit")) {	/* as it is now */
-		json_decref(reply);
-		status = ask(path, json_pack("{s:s}", "cmd", command), &reply);
+	if (!status && wait) {
+		status = wait_finished(path, command, *name ? name : NULL, &last);
+		if (!status && !last) {
+			printf(json ? "null\n" : "donor %s is no longer in the configuration\n", name);
+			json_decref(reply);
+			return 0;
+		}
+		if (!status && *name)
+			json_object_update_existing(json_object_get(reply, "data"), last);
+		else if (!status)
+			json_object_set(reply, "data", last);
+		json_decref(last);
 	}
 	if (status) {
 		json_decref(reply);
