@@ -219,6 +219,9 @@ def memxctl_for_people():
             check(want in done.stdout, done.stdout)
         done = c.memxctl("status", socket_path=c.path("d0.ctl"))
         check(done.returncode == 0 and "role               donor" in done.stdout, done.stdout + done.stderr)
+        told = subprocess.run([os.path.join(BIN, "memxctl"), "status"], env=dict(os.environ, MEMX_CONTROL=c.path("d0.ctl")),
+                              capture_output=True, text=True, check=False)
+        check(told.returncode == 0 and "role               donor" in told.stdout, told.stdout + told.stderr)
         version = next(line for line in c.memxctl("status").stdout.splitlines() if line.startswith("version "))
         check(version in done.stdout, done.stdout)
         done = c.memxctl("limit", "32M", socket_path=c.path("d0.ctl"))

@@ -40,7 +40,8 @@ static void usage(FILE *to)
 		"              takes that back                              relay\n"
 		"  limit [SIZE|default]\n"
 		"              the memory that a server gives: shows it, or sets it until its next start (512M, 4G).\n"
-		"              What is in use beyond it is asked back from the relays. default: as configured\n"
+		"              What is in use beyond it is asked back from the relays. default: as configured.\n"
+		"              Guests get a little less, shown as \"memory limit\": the server's own tables count too\n"
 		"                                                               server\n"
 		"  peers       relays that are connected                            server\n"
 		"  session free VM SESSION\n"
@@ -48,7 +49,8 @@ static void usage(FILE *to)
 		"              VM and SESSION as \"sessions\" shows them. Its pages are gone then. relay, server\n"
 		"\n"
 		"Options\n"
-		"  -s, --socket PATH  control socket; without it %s,\n"
+		"  -s, --socket PATH  control socket; without it $MEMX_CONTROL, and without that\n"
+		"                     %s,\n"
 		"                     or %s where there is no relay,\n"
 		"                     and for limit and peers; a user's own server: below $XDG_RUNTIME_DIR\n"
 		"  -j, --json         print the answer as JSON: sizes in pages of 4 KiB or bytes, times in ns\n"
@@ -283,8 +285,10 @@ static const char *server_socket(void)
 
 static const char *default_socket(const char *command)
 {
-	const char *server = server_socket();
+	const char *server = server_socket(), *told = getenv("MEMX_CONTROL");
 
+	if (told && *told)
+		return told;
 	if (!strcmp(command, "limit") || !strcmp(command, "peers"))
 		return server;
 	return access(sockets[0], F_OK) < 0 && !access(server, F_OK) ? server : sockets[0];

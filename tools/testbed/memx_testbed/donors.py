@@ -39,6 +39,7 @@ class Donor:
             "state": "down" if not running else "stopped" if self.stopped else "up",
             "env": {"PATH": f"{bins}:{os.environ.get('PATH', '')}",
                     "MEMX_SERVER_CONFIG": self.config, "MEMX_SERVER_CONTROL": self.control,
+                    "MEMX_CONTROL": self.control,       # memxctl looks there
                     "MEMX_SERVER_ADDRESS": f"127.0.0.1:{self.port}",
                     "MEMX_SERVER_PID": str(self.process.pid) if running else ""},
         }

@@ -251,6 +251,13 @@ def test_logs():
     assert b"started" in must("log", "--name", NAME, "donor0")
 
 
+def test_memxctl_finds_the_donor():
+    for words in (("status",), ("-s", "server.sock", "status")):
+        done = execute("donor1", "memxctl", *words)
+        assert done.returncode == 0 and b"role               donor" in done.stdout, (words, done)
+    assert execute("donor1", "memxctl", "limit").returncode == 0
+
+
 def test_donor_faults():
     def donor(action):
         must("donor", "--name", NAME, "1", action)
