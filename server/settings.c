@@ -223,7 +223,7 @@ static enum settings_verdict missing(const char *path, u32 line, const char *key
 	if (path)
 		fprintf(stderr, "%s:%u: ", path, line ? line : 1);
 	else
-		fputs("command line: ", stderr);
+		fputs("memx-server: command line: ", stderr);
 	fprintf(stderr, "[server] %s: not given; accepted: %s\n", key, accepted);
 	return SETTINGS_WRONG;
 }

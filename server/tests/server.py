@@ -847,7 +847,7 @@ def mistakes_in_the_file_are_one_line_and_status_2(_):
 def mistakes_on_the_command_line_have_status_2(_):
     for args, expected in (
             (("--memory", "x"), "command line: memory:"), (("--listen", "nowhere"), "command line: listen:"),
-            (("--memory", "8M"), "command line: [server] listen: not given"), (("--lock", "si"), "accepted: no, yes, try"),
+            (("--memory", "8M"), "memx-server: command line: [server] listen: not given"), (("--lock", "si"), "accepted: no, yes, try"),
             (("--frobnicate",), "--help"), (("extra",), "unexpected argument"), (("--config", "/nonexistent"), "cannot be read"),
             (("--config", "/etc"), "/etc: cannot be read: Is a directory"), (("--memory", "8M", "--listen", "-a..b:1"), "listen: "),
             (("--memory", "8M", "--listen", "-a..b:1", "--check"), "listen: ")):
