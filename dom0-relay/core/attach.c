@@ -26,6 +26,20 @@ static void attach_answer(struct core_link *link, u32 status, u64 epoch, const s
 	link_reply(link, link->attach_lane, MEMX_OP_ATTACH, link->attach_tag, epoch, status, &seg, 1);
 }
 
+/* Who is refused asks again every second: a reason is told once, and then once a minute. memxctl shows the guest's last one. */
+static bool refusal_is_told(struct core_link *link)
+{
+	u64 *said = &link->refused_said[link->early], now = link->core->now;
+
+	link->refused_times++;
+	if (*said && now - *said < REFUSED_SAY_MS * MS && (link->early || !strcmp(link->reason, link->refused_for)))
+		return false;
+	*said = now;
+	if (!link->early)
+		memcpy(link->refused_for, link->reason, sizeof(link->refused_for));
+	return true;
+}
+
 void attach_refuse(struct core_link *link, u32 status, const char *fmt, ...)
 {
 	struct memx_attached body = { .retry_ms = memx_put_le32(RETRY_MS) };
@@ -39,8 +53,12 @@ void attach_refuse(struct core_link *link, u32 status, const char *fmt, ...)
 	link->core->count.attach_refused++;
 	if (!link->early)
 		link->refused_at = link->core->now;
-	core_say(link->core, CORE_LOG_WARN, "attach-refused", "guest=%s session=%s epoch=%llu status=%s reason=\"%s\"",
-		 link->conf.name, hexid(s->id).s, (unsigned long long)epoch, status_word(status), link->reason);
+	if (refusal_is_told(link)) {
+		core_say(link->core, CORE_LOG_WARN, "attach-refused", "guest=%s session=%s epoch=%llu status=%s times=%u reason=\"%s\"",
+			 link->conf.name, hexid(s->id).s, (unsigned long long)epoch, status_word(status), link->refused_times,
+			 link->reason);
+		link->refused_times = 0;
+	}
 	link->state = LINK_READY;
 	attach_answer(link, status, epoch, &body);
 	if (list_empty(&s->in_core) || status == MEMX_S_SUPERSEDED || status == MEMX_S_FENCED)
@@ -380,6 +398,16 @@ static bool has_headroom(const struct session *s, struct admission *a)
 	return admit_headroom(a->d, a->n, a->free_after, a->reserved_after, a->copies, a->owed);
 }
 
+/* Donors that can promise something new. */
+static u32 takers(const struct session *s, const struct admission *a)
+{
+	u32 i, n = 0;
+
+	for (i = 0; i < a->n; i++)
+		n += donor_takes(s->core->donor[a->index[i]]);
+	return n;
+}
+
 static u32 groups(const struct admission *a)
 {
 	u32 i, k, n = 0;
@@ -565,14 +593,14 @@ static void step_fence(struct session *s)
 		granted = s->extents;
 	}
 	if (!granted || (s->frozen && granted < s->extents)) {
-		attach_refuse(s->link, MEMX_S_NOSPACE, "%u donors cannot promise %u copies of %llu pages and keep room to repair",
-			      a.n, s->replicas, (unsigned long long)s->extents << s->order);
+		attach_refuse(s->link, MEMX_S_NOSPACE, "%u donors that take extents cannot promise %u copies of %llu pages and keep "
+			      "room to repair", takers(s, &a), s->replicas, (unsigned long long)s->extents << s->order);
 		return;
 	}
 	if (granted < s->extents) {
 		core_say(s->core, CORE_LOG_WARN, "attach-reduced", "guest=%s wanted_pages=%llu granted_pages=%llu copies=%u hint=\"%u donors "
-			 "cannot promise more and keep room to repair; add memory\"", s->name, (unsigned long long)s->extents << s->order,
-			 (unsigned long long)granted << s->order, s->replicas, a.n);
+			 "that take extents cannot promise more and keep room to repair; add memory\"", s->name,
+			 (unsigned long long)s->extents << s->order, (unsigned long long)granted << s->order, s->replicas, takers(s, &a));
 		session_shrink(s, granted);
 	}
 	ask_reservations(s, &a);
@@ -595,6 +623,7 @@ static void grant(struct session *s)
 	s->since = s->core->now;
 	link->state = LINK_ATTACHED;
 	link->reason[0] = 0;
+	link->refused_for[0] = 0;
 	s->core->count.attaches++;
 	core_say(s->core, CORE_LOG_NOTICE, "attach", "guest=%s session=%s epoch=%llu slots=%u order=%u replicas=%u records=%llu",
 		 s->name, hexid(s->id).s, (unsigned long long)s->epoch, s->slots, s->order, s->replicas,

@@ -63,6 +63,7 @@ enum {
 	DONOR_MAX_DENIALS	= 8,	/* of a confirmed fence or record: an admin may free a session there, but not over and over */
 	DENIAL_FORGIVEN_MS	= 10000,	/* one of them in so much time */
 	DONOR_MAX_RETRIES	= 3,	/* of a store that a donor found damaged on arrival */
+	REFUSED_SAY_MS		= 60000, /* between two lines about a guest that goes on asking */
 	RETRY_MS		= 1000,	/* after a refused attach; half of it is enforced, guests' clocks are their own */
 	ATTACHES_IN_A_ROW	= 4,	/* on one channel, without that pause; as many again after so many times half of it */
 	OPINION_MS		= 5000,	/* between two times that the same donor has all others asked whether it lies */
@@ -557,6 +558,9 @@ struct core_link {
 	u64 lost_said_at;		/* last; 0: never */
 	u32 lost, lost_confirmed;	/* extents, since */
 	u64 refused_at;			/* the last attach that was; 0: none */
+	u64 refused_said[2];		/* last line of that, and of one that came too early; 0: never */
+	u32 refused_times;		/* since that line */
+	char refused_for[160];		/* that line's reason */
 	char reason[160];
 };
 

@@ -372,8 +372,9 @@ void session_free_start(struct session *s)
 		s->link = link;
 		link->session = s;
 	}
-	core_say(core, CORE_LOG_NOTICE, "session-free", "guest=%s session=%s epoch=%llu", s->name, hexid(s->id).s,
-		 (unsigned long long)s->epoch);
+	if (s->granted_epoch || s->frozen || s->placed)	/* one that was only refused is told of as that */
+		core_say(core, CORE_LOG_NOTICE, "session-free", "guest=%s session=%s epoch=%llu", s->name, hexid(s->id).s,
+			 (unsigned long long)s->epoch);
 	for (i = 0; i < CORE_MAX_DONORS; i++) {
 		struct core_donor *d = core->donor[i];
 

@@ -79,6 +79,44 @@ static void attaches_with_pauses_are_granted(void **state)
 	assert_true(attaches());
 }
 
+/* So many lines of this kind while a guest that is refused asks on, a hundred times. */
+static u32 lines_about(struct wguest *asking, const char *event)
+{
+	u64 before = world_counters(w).attach_refused;
+	u32 i;
+
+	w->watched = event;
+	w->seen = 0;
+	for (i = 0; i < 100; i++) {
+		wguest_attach(asking);
+		world_pass(w, 1000);
+		assert_false(asking->attached);
+	}
+	assert_int_equal(world_counters(w).attach_refused - before, 100);
+	return w->seen;
+}
+
+/* Whoever asks every second, as he was told to, does not fill the log: once, again after a minute, and at once for another reason. */
+static void a_refusal_is_told_once(void **state)
+{
+	struct wguest *late;
+
+	(void)state;
+	w = world_new(1, 2, 8, NULL);
+	g = wguest_new(w, 512, 2);
+	assert_true(wguest_start(g));
+	late = wguest_new(w, 256, 2);
+	assert_false(wguest_start(late));
+	assert_int_equal(lines_about(late, "attach-refused"), 1);
+	assert_int_equal(lines_about(late, "session-free"), 0);
+	w->donor[0].there = false;
+	w->donor[1].there = false;
+	wdonor_drop(&w->donor[0]);
+	wdonor_drop(&w->donor[1]);
+	world_pass(w, 1000);
+	assert_in_range(lines_about(late, "attach-refused"), 2, 3);
+}
+
 /* ---- in which extents ----------------------------------------------------------------------------------------------------- */
 
 static void larger_extents(struct core_config *cfg)
@@ -179,6 +217,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rule(attaches_in_a_loop_are_slowed_down), rule(attaches_with_pauses_are_granted),
+		rule(a_refusal_is_told_once),
 		rule(the_relay_chooses_the_extents), rule(extents_stay_as_they_are),
 		rule(an_area_beyond_the_memory_waits), rule(the_memory_is_for_all),
 	};

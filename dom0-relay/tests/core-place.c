@@ -183,6 +183,20 @@ static void nothing_left(void **state)
 	fill(g);
 }
 
+/* A refusal counts those donors that could help, not one that is being emptied. */
+static void refused_by_those_who_take(void **state)
+{
+	struct wguest *late;
+
+	(void)state;
+	w = world_new(1, 3, 8, NULL);
+	assert_int_equal(core_donor_empty(w->core, "d2", true, w->now), 0);
+	g = wguest_new(w, 512, 2);
+	assert_true(wguest_start(g));
+	late = wguest_new(w, 512, 2);
+	refused(late, MEMX_S_NOSPACE, "2 donors that take extents");
+}
+
 /* A guest that was promised room, and whose pages are out there, is served although others have that room by now. */
 static void served_with_what_there_is(void **state)
 {
@@ -843,6 +857,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		rule(never_two_on_one_donor), rule(different_failure_domains), rule(by_free_memory), rule(promises_can_be_used_up),
 		rule(quota_bounds_the_first_attach), rule(frozen_size_beyond_the_quota), rule(nothing_left),
+		rule(refused_by_those_who_take),
 		rule(served_with_what_there_is),
 		rule(room_to_repair_is_kept), rule(room_that_repair_needs_is_kept),
 		rule(one_copy_leaves_room_to_repair), rule(no_room_to_repair_is_said),
