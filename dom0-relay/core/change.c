@@ -11,12 +11,7 @@ static void change_over(struct extent *x, u8 state)
 
 	x->state = state;
 	s->changing--;
-	if (!list_empty(&s->later)) {
-		struct extent *y = list_first(&s->later, struct extent, in_later);
-
-		list_del(&y->in_later);
-		extent_review(y);
-	}
+	extents_go_on(s);
 }
 
 /*

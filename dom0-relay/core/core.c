@@ -16,6 +16,7 @@ void core_config_init(struct core_config *cfg)
 	cfg->donor_requests = 512;
 	cfg->extent_order = MEMX_DEF_EXTENT_ORDER;
 	cfg->map_bytes = ~0ULL;
+	cfg->session_changes = 64;
 	cfg->heartbeat_ns = 250 * MS;
 	cfg->donor_timeout_ns = 600 * MS;
 	cfg->donor_dead_ns = 10000 * MS;
@@ -28,7 +29,7 @@ static bool config_good(const struct core_config *cfg)
 {
 	return cfg->extent_order >= MEMX_MIN_EXTENT_ORDER && cfg->extent_order <= MEMX_MAX_EXTENT_ORDER &&
 	       cfg->replicas < MEMX_MAX_REPLICAS && cfg->heartbeat_ns && cfg->donor_timeout_ns &&
-	       cfg->staging_bytes >= (1ULL << 20) && cfg->donor_requests && cfg->donor_bytes >= MEMX_MAX_FRAME;
+	       cfg->staging_bytes >= (1ULL << 20) && cfg->session_changes && cfg->donor_requests && cfg->donor_bytes >= MEMX_MAX_FRAME;
 }
 
 struct relay_core *core_new(const struct core_config *cfg, const struct core_ops *ops, void *ctx, u64 now)

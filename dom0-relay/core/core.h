@@ -143,6 +143,7 @@ struct core_config {
 	u32 donor_requests;	/* per donor: the same, counted in requests */
 	u64 map_bytes;		/* for the placement of all sessions' extents together; beyond it attaches are refused */
 	u8 extent_order;	/* of new sessions, log2 of slots */
+	u32 session_changes;	/* extents of one session that change their record at once, urgent ones apart */
 	u8 replicas;		/* copies where a guest's configuration says nothing; 0: 2, or 1 with a single failure domain */
 	u64 heartbeat_ns;	/* a donor is asked for its state so often */
 	u64 donor_timeout_ns;	/* a donor that owes an answer for so long is dropped */

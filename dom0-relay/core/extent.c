@@ -246,14 +246,33 @@ static void fail_writes(struct extent *x, u32 status)
 		store_fail(list_entry(pos, struct greq, in_extent), status);
 }
 
-void extent_work(struct extent *x)
+/*
+ * Whose turn it is among those that wait for one. Whatever comes of an extent that had its turn, or needs none any more, the
+ * next one must not wait for it: nobody else takes it out of the list.
+ */
+void extents_go_on(struct session *s)
+{
+	u32 turns = s->changing < s->core->cfg.session_changes ? s->core->cfg.session_changes - s->changing : 0;
+
+	while (turns && !list_empty(&s->later)) {
+		struct extent *x = list_first(&s->later, struct extent, in_later);
+
+		list_del(&x->in_later);
+		if (!needs_change(x))
+			continue;
+		extent_review(x);
+		turns--;
+	}
+}
+
+static void work(struct extent *x)
 {
 	struct session *s = x->s;
 
 	if (s->state != SESSION_ATTACHED || !s->link || s->link->dying || x->state == X_PLACING || x->state == X_RECORDING)
 		return;
 	if (needs_change(x)) {
-		if (list_empty(&x->writes) && list_empty(&x->fetches) && s->changing >= SESSION_MAX_CHANGES) {
+		if (list_empty(&x->writes) && list_empty(&x->fetches) && s->changing >= s->core->cfg.session_changes) {
 			if (list_empty(&x->in_later))
 				list_add_tail(&x->in_later, &s->later);
 			return;
@@ -270,6 +289,13 @@ void extent_work(struct extent *x)
 	if (extent_takes_writes(x))
 		dispatch_writes(x);
 	dispatch_fetches(x);		/* also during a change */
+}
+
+void extent_work(struct extent *x)
+{
+	work(x);
+	if (x->state != X_PLACING)
+		extents_go_on(x->s);		/* it needs its turn no more, if it had one */
 }
 
 /* A donor asked for a moment of patience. */

@@ -58,7 +58,6 @@ enum {
 	LINK_LANE_PAGES		= 2048,	/* pages in them, at most; less where staging is small */
 	LINK_MAX_SESSIONS	= 8,	/* of one guest that wait to be freed at donors that are away */
 	LINK_MAX_REFUSED	= 64,	/* or at donors that refuse to */
-	SESSION_MAX_CHANGES	= 64,	/* extents of one session that change their record at once, urgent ones apart */
 	HEDGE_MAX		= 1000,	/* hundredths of a hedged fetch that a donor may have in reserve */
 	DONOR_MAX_DENIALS	= 8,	/* of a confirmed fence or record: an admin may free a session there, but not over and over */
 	DENIAL_FORGIVEN_MS	= 10000,	/* one of them in so much time */
@@ -305,6 +304,7 @@ void extent_init(struct extent *x, struct session *s, u32 index);
 void extent_relink(struct extent *x);
 void extent_review(struct extent *x);		/* marks; extent_work() runs when settled */
 void extent_work(struct extent *x);
+void extents_go_on(struct session *s);
 void extent_replica_failed(struct extent *x, struct core_donor *d, u32 status);
 void extent_record_acked(struct extent *x);
 void extent_free_touched(struct extent *x);

@@ -44,7 +44,7 @@ static const struct regime connections = {
 		  WANT(guest.reads_held, 2500) },
 };
 static const struct regime pairs = {
-	.name = "pairs", .donors_min = 2, .replicas = 2,
+	.name = "pairs", .donors_min = 2, .replicas = 2, .extents = 5,
 	.weight = { [FAULT_DROP] = 6, [FAULT_HANG] = 4, [FAULT_HEAL] = 8, [FAULT_GUEST] = 2 },
 	.want = { WANT(core.donor_losses, 1500), WANT(core.replicas_dropped, 700), WANT(core.replicas_repaired, 900),
 		  WANT(core.hedges, 80), WANT(guest.stores_again_ok, 10000), WANT(lost_again, 1000) },
@@ -57,7 +57,7 @@ static const struct regime relays = {
 		  WANT(lost_again, 1000) },
 };
 static const struct regime memory = {
-	.name = "memory lost", .donors_min = 3, .replicas = 2,
+	.name = "memory lost", .donors_min = 3, .replicas = 2, .extents = 5,
 	.weight = { [FAULT_DROP] = 4, [FAULT_HANG] = 3, [FAULT_HEAL] = 8, [FAULT_RELAY] = 2, [FAULT_GUEST] = 2, [FAULT_MEMORY] = 12 },
 	.want = { WANT(core.donor_new_instances, 1000), WANT(core.replicas_repaired, 900),
 		  WANT(core.replicas_dropped, 600), WANT(lost_again, 1000) },
@@ -156,6 +156,11 @@ static void patient(struct core_config *cfg)
 	cfg->donor_timeout_ns = 12000 * MS;
 }
 
+static void by_turns(struct core_config *cfg)
+{
+	cfg->session_changes = 1;
+}
+
 /* What a guest does when it has nothing better to do. */
 static void guest_acts(struct sim *s, struct wguest *g)
 {
@@ -204,10 +209,10 @@ static void run_one(const struct regime *r, u64 seed, struct sum *sum)
 	u32 donors = r->donors_min + (u32)(mix >> 40) % 3, step, i, guests = 1 + (u32)(mix >> 50) % 2;
 	struct sim s = { .r = r, .sum = sum };
 
-	s.w = world_new(seed, donors, r->full ? 2 + 2 * guests : 24, r->liar ? patient : NULL);
+	s.w = world_new(seed, donors, r->full ? 2 + 2 * guests : 24, r->liar ? patient : r->extents ? by_turns : NULL);
 	sim_prepare(&s, donors, mix >> 60 & 1);
 	for (i = 0; i < guests; i++) {
-		struct wguest *g = wguest_new(s.w, 128, r->replicas);
+		struct wguest *g = wguest_new(s.w, r->extents ? r->extents * 64 : 128, r->replicas);
 
 		g->persistent = true;
 		g->may_lose = r->weight[FAULT_ROT];	/* while the good copy is away for long */

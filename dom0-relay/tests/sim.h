@@ -44,6 +44,7 @@ enum {
 struct regime {
 	const char *name;
 	u32 donors_min, replicas;
+	u32 extents;			/* of each guest; 0: two. More take turns to change their records, one at a time */
 	u32 weight[FAULTS];		/* of 1000 steps */
 	bool liar;			/* one donor damages a tenth of its answers */
 	bool odd;			/* all refuse a fiftieth of what is asked with statuses that have no meaning there */

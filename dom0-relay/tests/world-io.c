@@ -29,9 +29,20 @@ void wguest_page(const struct wguest *g, u32 slot, u64 version, void *to)
 
 /* ---- requests ------------------------------------------------------------------------------------------------------------------ */
 
-static bool has_credit(const struct wguest *g, u32 lane, u32 room)
+static bool has_credit(const struct wguest *g, u32 lane, u32 room, u32 pages)
 {
-	return g->attached && g->alive && g->promised[lane] + room <= W_RING - MEMX_RESERVE_REPLY;
+	u32 i, requests = 1;
+
+	for (i = 0; i < W_REQS; i++) {
+		const struct wreq *r = &g->req[i];
+
+		if (!r->used || r->done || r->lost || r->lane != lane)
+			continue;
+		requests++;
+		pages += r->count;
+	}
+	return g->attached && g->alive && requests <= g->lane_requests && pages <= g->lane_pages &&
+	       g->promised[lane] + room <= W_RING - MEMX_RESERVE_REPLY;
 }
 
 static struct wreq *req_new(struct wguest *g, u16 op, u32 slot, u32 count)
@@ -40,7 +51,7 @@ static struct wreq *req_new(struct wguest *g, u16 op, u32 slot, u32 count)
 	u32 i;
 
 	if (slot + count > g->slots || slot >> g->order != (slot + count - 1) >> g->order ||
-	    !has_credit(g, op == MEMX_OP_FETCH, memx_reply_max(op, count)))
+	    !has_credit(g, op == MEMX_OP_FETCH, memx_reply_max(op, count), count))
 		return NULL;
 	for (i = 0; i < W_REQS && !r; i++)
 		if (!g->req[i].used || g->req[i].done)
@@ -349,7 +360,7 @@ static void send_again(struct wguest *g, struct wreq *r)
 {
 	struct world_tally *t = &g->w->tally;
 
-	if (!has_credit(g, r->lane, memx_reply_max(r->op, r->count)))
+	if (!has_credit(g, r->lane, memx_reply_max(r->op, r->count), r->count))
 		return;
 	if (!give_versions(g, r)) {
 		r->done = true;
