@@ -10,7 +10,8 @@
 #   make check-unit       the tests that need no QEMU; the same last line
 #   make check-xen        the tests on real Xen in QEMU; the same last line
 #   make hogs             guests short of memory while donors fail, HOGS_SECONDS (600) for each kernel and size, HOGS_SEED (1)
-#   make check-debug-kernel  guests with lockdep, KASAN, kmemleak and fault injection; builds their kernels once
+#   make check-debug-kernel  guests with lockdep, kmemleak and fault injection, one with KASAN; builds their kernels once. DEBUG_SECONDS (60)
+#                         of load, every DEBUG_STEP-th (8) allocation fails; 1 takes hours
 #   make lint             compilers, sparse, checkpatch, clang-tidy, cppcheck, all as errors
 #   make bench            the benchmark of the data path, natively
 #   make faults           the fault campaign: faults-native (FAULTS_N=1000), faults-throughput, faults-xen (FAULTS_XEN_N=50); FAULTS_SEED
@@ -249,6 +250,8 @@ by_cost = $(shell printf '%s\n' $(foreach t,$(1),$(foreach s,$(call suite_names,
 	sort -s -k1,1nr | sed 's/.* //')
 UNIT_SUITES := $(call by_cost,$(TESTS_C) $(TESTS_SCRIPT),asan)
 XEN_SUITES := $(call by_cost,$(TESTS_XEN),opt)
+# One after the other, before the first of these suites: a debug kernel that is not there yet takes both processors for minutes.
+XEN_MODULES := $(sort $(KVERS:%=module-%) $(foreach t,$(TESTS_XEN),$(filter module-%,$($(t)_DEPS))))
 
 # Everything that the unit suites need compiled. It is, before the first suite runs: suites may call make themselves.
 tests: $(foreach t,$(TESTS_C),$(foreach v,$(or $($(t)_VARIANTS),asan),$($(v)_DIR)/test/$(t)))
@@ -264,7 +267,7 @@ check: check-packages-unit check-packages-xen
 	$(call clear,$(UNIT_SUITES) $(XEN_SUITES))
 	@$(MAKE) -k -j$(JOBS) libraries programs tests || :
 	@$(MAKE) -k -j$(JOBS) suites-unit || :
-	@$(MAKE) -k -j1 modules || :
+	@$(MAKE) -k -j1 $(XEN_MODULES) || :
 	@$(MAKE) -k -j$(XEN_JOBS) suites-xen || :
 	@tools/setup/memx-tally $(RESULTS) $(UNIT_SUITES) $(XEN_SUITES)
 
@@ -277,7 +280,7 @@ check-unit: check-packages-unit
 check-xen: check-packages-xen
 	$(call clear,$(XEN_SUITES))
 	@$(MAKE) -k -j$(JOBS) libraries programs || :
-	@$(MAKE) -k -j1 modules || :
+	@$(MAKE) -k -j1 $(XEN_MODULES) || :
 	@$(MAKE) -k -j$(XEN_JOBS) suites-xen || :
 	@tools/setup/memx-tally $(RESULTS) $(XEN_SUITES)
 

@@ -55,12 +55,19 @@ $(foreach s,$(HOGS_SUITES),$(eval $(s)_TIMEOUT := $(shell echo $$(($(HOGS_SECOND
 $(foreach s,hogs-6.1 hogs-6.12 hogs-control,$(eval $(s)_TIMEOUT := 1200)$(eval $(s)_COST := 100))
 
 # The module under a kernel that looks for mistakes.
-DEBUG_SUITES := debug-pv
+DEBUG_SECONDS ?= 60
+DEBUG_STEP ?= 8
+DEBUG_SUITES := debug-pvh debug-pv
 $(foreach k,pv pvh,\
-	$(eval debug-$(k)_CMD := tools/xen-tests/test-debug.py $(k))\
+	$(eval debug-$(k)_CMD := tools/xen-tests/test-debug.py $(k) $(DEBUG_SECONDS) $(DEBUG_STEP))\
 	$(eval debug-$(k)_DEPS := module-debug-$(k))\
-	$(eval debug-$(k)_TIMEOUT := 3600))
+	$(eval debug-$(k)_TIMEOUT := 5400))
+TESTS_XEN += debug-short
+debug-short_CMD := tools/xen-tests/test-debug.py pvh 10 80
+debug-short_DEPS := module-debug-pvh
+debug-short_TIMEOUT := 1800
+debug-short_COST := 300
 
 TESTS_APART += $(HOGS_SUITES) $(DEBUG_SUITES)
-$(foreach s,$(HOGS_SUITES) hogs-6.1 hogs-6.12 hogs-control debug-pv debug-pvh,\
+$(foreach s,$(HOGS_SUITES) hogs-6.1 hogs-6.12 hogs-control debug-pv debug-pvh debug-short,\
 	$(eval $(s)_PROGS := memx-dom0-relay memx-server memxctl memx-pages memx-hogs memx-failnth))
