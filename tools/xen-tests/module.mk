@@ -63,7 +63,7 @@ $(foreach k,pv pvh,\
 	$(eval debug-$(k)_DEPS := module-debug-$(k))\
 	$(eval debug-$(k)_TIMEOUT := 5400))
 TESTS_XEN += debug-short
-debug-short_CMD := tools/xen-tests/test-debug.py pvh 10 80
+debug-short_CMD := tools/xen-tests/test-debug.py --short pvh 5 80
 debug-short_DEPS := module-debug-pvh
 debug-short_TIMEOUT := 1800
 debug-short_COST := 300
