@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * In place of udev in the small guests: listens to the kernel's uevents and
- * runs one program for each, one after the other, with the event's fields as
- * its environment. The program decides what concerns it.
+ * runs one program for each that tells of a device's change, one after the
+ * other, with the event's fields as its environment. The program decides what
+ * concerns it. Nothing is started for devices and modules that come and go,
+ * as udev's rule starts nothing for them: there are many of them, and what
+ * concerns the program would wait behind them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +18,8 @@
 #include <sys/wait.h>
 
 #include "agent.h"
+
+#define CHANGE "change@"
 
 enum { MESSAGE = 8192, FIELDS = 64 };
 
@@ -64,9 +69,11 @@ int uevents_main(char **argv)
 		from_len = sizeof(from);
 		n = recvfrom(fd, message, MESSAGE, 0, (struct sockaddr *)&from, &from_len);
 		/* Only the kernel is believed; it has port 0. */
-		if (n <= 0 || from.nl_pid || !memchr(message, '@', n))
+		if (n <= 0 || from.nl_pid)
 			continue;
 		message[n] = '\0';
+		if (strncmp(message, CHANGE, strlen(CHANGE)))
+			continue;
 		run(argv[0], n);
 	}
 }
