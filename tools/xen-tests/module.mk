@@ -66,7 +66,7 @@ TESTS_XEN += debug-short
 debug-short_CMD := tools/xen-tests/test-debug.py --short pvh 5 80
 debug-short_DEPS := module-debug-pvh
 debug-short_TIMEOUT := 1800
-debug-short_COST := 300
+debug-short_COST := 220
 
 TESTS_APART += $(HOGS_SUITES) $(DEBUG_SUITES)
 $(foreach s,$(HOGS_SUITES) hogs-6.1 hogs-6.12 hogs-control debug-pv debug-pvh debug-short,\
