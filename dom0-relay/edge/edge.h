@@ -75,7 +75,8 @@ struct edge_link *link_up(struct worker *w, const struct core_guest_conf *conf, 
 /* The owner knows that the guest is gone: no more frames; ended() is called before this returns. */
 void link_gone(struct edge_link *link, const char *reason);
 void links_turn(struct worker *w, bool fetch);		/* reads the lanes that are ready */
-void links_flush(struct worker *w);
+void links_show(struct worker *w);		/* shows guests what was written for them */
+void links_flush(struct worker *w);		/* the same, and ends the links that are being closed */
 void links_free(struct worker *w, const char *reason);
 void links_reconfigure(struct worker *w, const struct relay_conf *conf);
 int link_send(struct edge_link *link, unsigned int lane, const struct memx_hdr *hdr, const struct core_seg *segs,

@@ -6,8 +6,9 @@
  * copied once and only the copy is used, a body is copied into the core's buffer before anybody looks at it.
  *
  * A lane is read until it is empty, then the wish to be notified is set and the ring looked at once more; until then the
- * guest has no reason to notify. What the core sends is written behind the published index, and published at the end of the
- * turn or when it has grown to some pages, with one notification for it and for room that the guest waits for.
+ * guest has no reason to notify. What the core sends is written behind the published index, and published at the beginning
+ * of a turn (what donors have answered), at its end, or when it has grown to some pages, with one notification for it and for room
+ * that the guest waits for.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -312,14 +313,25 @@ int link_send(struct edge_link *link, unsigned int lane_index, const struct memx
 	return 0;
 }
 
+static void link_show(struct edge_link *link)
+{
+	for (unsigned int i = 0; i < link->lanes; i++)
+		lane_publish(&link->lane[i]);
+}
+
+void links_show(struct worker *w)
+{
+	for (struct edge_link *link = w->links; link; link = link->next)
+		link_show(link);
+}
+
 void links_flush(struct worker *w)
 {
 	struct edge_link *link, *next;
 
 	for (link = w->links; link; link = next) {
 		next = link->next;
-		for (unsigned int i = 0; i < link->lanes; i++)
-			lane_publish(&link->lane[i]);
+		link_show(link);
 		if (*link->reason)
 			link_end(link);
 	}

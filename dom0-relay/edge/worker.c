@@ -89,6 +89,7 @@ static void run_turn(struct memx_work *work)
 	u64 next;
 
 	w->turns++;
+	links_show(w);		/* whoever waits for an answer goes on while the rest of the turn is done */
 	links_turn(w, true);
 	links_turn(w, false);
 	if (core_next_deadline(w->core) <= worker_now(w))
