@@ -543,16 +543,45 @@ void memx_engine_abandon(struct memx_engine *e, int err)
 	memx_engine_finish(e, &done);
 }
 
-void memx_engine_drop_discards(struct memx_engine *e)
+/* Moves the discards of @from to @to; how many. */
+static u32 pick_discards(struct list_head *from, struct list_head *to)
 {
+	struct memx_item *item, *next;
+	u32 n = 0;
+
+	list_for_each_entry_safe(item, next, from, node) {
+		if (item->op != MEMX_OP_DISCARD)
+			continue;
+		list_move_tail(&item->node, to);
+		n++;
+	}
+	return n;
+}
+
+void memx_engine_drop_discards(struct memx_engine *e, bool suspending)
+{
+	struct list_head done;
 	unsigned long flags;
 	bool due;
+	u8 i;
 
 	memx_lock(&e->lock, flags);
-	due = e->attach.detach && e->attach.state != MEMX_A_ATTACHED && e->attach.state != MEMX_A_DETACHING;
+	due = suspending || e->attach.detach;
 	memx_unlock(&e->lock, flags);
-	if (due)
-		memx_engine_abandon(e, -ECANCELED);
+	INIT_LIST_HEAD(&done);
+	for (i = 0; i < e->lanes && due; i++) {
+		struct memx_lane *l = &e->lane[i];
+		struct list_head mine;
+
+		INIT_LIST_HEAD(&mine);
+		memx_lock(&l->lock, flags);
+		l->reqs.n_pending -= pick_discards(&l->reqs.pending, &mine);
+		pick_discards(&l->parked, &mine);
+		give_up(l, &mine, -ECANCELED);
+		list_splice_tail_init(&mine, &done);
+		memx_unlock(&l->lock, flags);
+	}
+	memx_engine_finish(e, &done);
 }
 
 bool memx_engine_idle(struct memx_engine *e)

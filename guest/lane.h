@@ -196,10 +196,11 @@ void memx_engine_gone(struct memx_engine *e, bool gone);
 void memx_engine_abandon(struct memx_engine *e, int err);
 
 /*
- * Ends the discards that wait for a channel when all that the donors hold is to be freed, and there is none: they are for nothing,
- * and a suspend would wait for them. To be called in each round of the worker; no page of the swap core is here once that is so.
+ * Ends the discards that are not out, where all that the donors hold is to be freed, for then they are for nothing, or where the
+ * guest is being suspended (@suspending), which must not wait for them: their slots are told of again by the trimmer. To be called
+ * in each round of the worker, for those that were out may wait again: the channel was lost, or the answer said "not now".
  */
-void memx_engine_drop_discards(struct memx_engine *e);
+void memx_engine_drop_discards(struct memx_engine *e, bool suspending);
 
 /* Nothing pending, out, parked or held on any lane. */
 bool memx_engine_idle(struct memx_engine *e);

@@ -302,10 +302,21 @@ static bool session_may_return(struct memx_session *s)
 	return may;
 }
 
-/* Nothing is under way that changes what donors hold, and it may. */
+/*
+ * Nothing is under way that changes what donors hold, and the guest may be suspended. Where swap is off and its session is to be
+ * freed, discards may be out still: what they are about goes as a whole, whether they are answered or not. They end with the lanes
+ * down, in the worker's first round behind the resume.
+ */
 static bool session_quiet(struct memx_session *s)
 {
-	return !atomic_read(&s->ops) && !atomic_read(&s->pages) && session_may_return(s);
+	struct memx_engine *e = &s->engine;
+	unsigned long flags;
+	bool freeing;
+
+	memx_lock(&e->lock, flags);
+	freeing = e->attach.detach;
+	memx_unlock(&e->lock, flags);
+	return !atomic_read(&s->ops) && (freeing || !atomic_read(&s->pages)) && session_may_return(s);
 }
 
 int memx_session_quiesce(struct memx_session *s, unsigned int timeout_ms)
@@ -318,6 +329,7 @@ int memx_session_quiesce(struct memx_session *s, unsigned int timeout_ms)
 	memx_session_writes(s, false);
 	/* Whoever has not counted himself yet sees that writes fail, who has is waited for: the other half is in swap_enter(). */
 	smp_mb();
+	memx_session_wake(s);	/* it ends the discards that are not out */
 	quiet = wait_event_timeout(s->idle_wait, session_quiet(s), msecs_to_jiffies(timeout_ms));
 
 	mutex_lock(&s->work_mutex);

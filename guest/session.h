@@ -67,8 +67,8 @@ void memx_swapfs_unregister(void);
  * the session goes on: a relay that comes back meanwhile is attached and answers it. -EBUSY: something is still in flight;
  * -EAGAIN: the donors may know lineages that one more would drive out (memx_attach_may_suspend()); everything is as before the
  * call, but that writes fail until the tasks are thawed.
- * 0: no store and no discard is in flight or will be, and no lane uses its ring until the session is resumed. A fetch that
- * comes later waits for that.
+ * 0: no store is in flight or will be, nor a discard but of a session that is to be freed as a whole (swap is off), and no lane uses
+ * its ring until the session is resumed. A fetch that comes later waits for that.
  */
 int memx_session_quiesce(struct memx_session *s, unsigned int timeout_ms);
 /*

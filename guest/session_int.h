@@ -62,7 +62,7 @@ struct memx_session {
 	struct wait_queue_head work_wait;
 	unsigned long work_due;		/* bit 0 */
 	struct mutex work_mutex;	/* a round of the worker; the fields up to the next comment */
-	bool quiescing;			/* quiesce waits: no new discards */
+	bool quiescing;			/* quiesce waits: no new discards, and those that wait end */
 	bool suspended;			/* between quiesce and resume: the worker leaves everything alone */
 	bool renew_due;			/* grants and ports have to be renewed; tried again until that works */
 	bool may_write;			/* as far as suspend and resume go; see memx_session_writes() */

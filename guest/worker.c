@@ -327,11 +327,11 @@ static void round_of_work(struct memx_session *s)
 		return;
 	if (s->renew_due)
 		renew(s);
-	if (!s->renew_due) {
+	if (!s->renew_due)
 		act(s, memx_engine_take(&s->engine));
-		memx_engine_drop_discards(&s->engine);
+	memx_engine_drop_discards(&s->engine, s->quiescing);
+	if (!s->renew_due)
 		send_control(s);
-	}
 	if (time_after_eq(jiffies, s->next_tick)) {
 		s->next_tick = jiffies + msecs_to_jiffies(MEMX_TRIM_MS);
 		tick(s);

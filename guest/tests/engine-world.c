@@ -141,7 +141,7 @@ static void worker(struct world *w)
 		memx_engine_go(e);
 	if (a & MEMX_ACT_DETACH)
 		w->detach = true;
-	memx_engine_drop_discards(e);
+	memx_engine_drop_discards(e, w->suspending);
 	if (w->sending && memx_engine_send_attach(e, &w->begun, &w->next))
 		w->sending = false;
 	if (w->detach && memx_engine_send_detach(e))

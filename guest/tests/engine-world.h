@@ -44,6 +44,7 @@ struct world {
 	bool kicked[LANES];	/* the relay sent an event */
 	bool relay_awake[LANES]; /* it was sent one, and has not found the ring empty since */
 	bool woken_session;	/* the worker was woken */
+	bool suspending;	/* the guest is about to be suspended */
 	u64 counter[MEMX_C_COUNT];
 	int violations, bad_pages;
 	u32 actions;

@@ -532,7 +532,7 @@ static void discards_of_a_swap_that_is_off_wait_for_nobody(void **state)
 	run(w);
 	crash(w);
 	pass(w, 200);
-	assert_int_equal(w->outstanding, 64);	/* swap may be on: a relay that comes is told of them */
+	assert_int_equal(w->outstanding, 64);	/* while swap is on they wait for a relay */
 	w->e.actions |= memx_attach_detach(&w->e.attach, w->now);
 	w->woken_session = true;
 	pass(w, 200);
@@ -542,6 +542,75 @@ static void discards_of_a_swap_that_is_off_wait_for_nobody(void **state)
 	while (w->e.attach.detach)
 		pass(w, 700);
 	assert_int_equal(w->violations, 0);
+}
+
+/*
+ * A suspend does not wait for discards that are nowhere: those that were out when the relay went, and those that it put off. Their
+ * slots are found again. What is a page of the swap core waits on.
+ */
+static void discards_do_not_hold_up_a_suspend(void **state)
+{
+	struct world *w = *state;
+
+	store(w, 0, 256, 64, 1);
+	run(w);
+	w->fail_discard = MEMX_S_AGAIN;
+	w->fail_left = ~0U;
+	discard(w, 0, 256, 32);
+	run(w);
+	assert_true(memx_engine_parked(&w->e));
+	w->silent = true;
+	discard(w, 32, 288, 32);
+	memx_engine_hurry(&w->e);
+	run(w);
+	store(w, 100, 290, 1, 2);
+	assert_int_equal(w->outstanding, 65);
+	w->suspending = true;
+	w->woken_session = true;
+	run(w);
+	ended(w, 0, 32, -ECANCELED);
+	assert_int_equal(w->outstanding, 33);	/* these are out */
+	crash(w);
+	run(w);
+	ended(w, 32, 32, -ECANCELED);
+	assert_int_equal(w->outstanding, 1);
+	w->suspending = false;
+	w->silent = false;
+	w->fail_left = 0;
+	pass(w, 5000);
+	ended(w, 100, 1, 0);
+	/* The last one's discard was void anyway. */
+	discard(w, 0, 256, 64);
+	run(w);
+	ended(w, 0, 64, 0);
+	assert_int_equal(w->violations, 0);
+}
+
+/* Swap is off, and the relay neither answers discards nor frees the session: those that are not out are for nothing. */
+static void discards_end_while_detaching(void **state)
+{
+	struct world *w = *state;
+	u32 i, out = 0;
+
+	store(w, 0, 256, 256, 1);
+	store(w, 256, 512, 256, 1);
+	run(w);
+	w->silent = true;
+	discard(w, 0, 256, 256);
+	discard(w, 256, 512, 256);
+	for (i = 0; i < LANES; i++)
+		out += w->e.lane[i].reqs.used_pages;
+	assert_in_range(out, 1, 511);
+	w->e.actions |= memx_attach_detach(&w->e.attach, w->now);
+	run(w);
+	assert_int_equal(w->e.attach.state, MEMX_A_DETACHING);
+	assert_int_equal(w->outstanding, out);
+	for (i = 0; i < LANES; i++)
+		assert_int_equal(w->e.lane[i].reqs.n_pending, 0);
+	w->silent = false;
+	run(w);
+	assert_int_equal(w->outstanding, 0);
+	assert_int_equal(w->attaches, 2);
 }
 
 /* What an event should tell is looked for without one: only where something is expected. */
@@ -607,6 +676,8 @@ int main(void)
 		T(detach_comes_after_the_discards),
 		T(detach_does_not_wait_for_ever),
 		T(discards_of_a_swap_that_is_off_wait_for_nobody),
+		T(discards_do_not_hold_up_a_suspend),
+		T(discards_end_while_detaching),
 		T(no_event_is_needed_for_ever),
 	};
 

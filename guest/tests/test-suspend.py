@@ -168,12 +168,8 @@ def suspend_is_refused(t):
     print(f"# {t.pages('guest0', MIB, '--touches', 200, '--seed', 6)}")
 
 
-def swap_off_does_not_refuse(t):
-    """
-    Discards are on their way when the relay goes, and swap goes off: nobody waits for them any more, and the suspend is not
-    refused. A swapon that waits for the next session holds it up for as long as it waits, and fails.
-    """
-    # No other page is out, for whose sake swapoff would wait for the relay.
+def discards_wait(t):
+    """Freed slots are found while the relay stands still, and no page but theirs is out."""
     t.sh("guest0", "memx-swapon off && memx-swapon on")
     shy_file(t, 8192)
     stores = counter(t, "stores")
@@ -183,6 +179,27 @@ def swap_off_does_not_refuse(t):
     trimmed = counter(t, "trimmed")
     t.sh("guest0", f"rm {SHY_FILE}")
     t.wait("freed slots to be found", lambda: counter(t, "trimmed") > trimmed)
+
+
+def discards_do_not_refuse(t):
+    """A job was over and its pages were being discarded when the relay died: nobody waits for them, though swap is on."""
+    discards_wait(t)
+    t.must("relay", "host0", "kill")
+    t.wait("the channel to be lost", lambda: state(t) not in ("attached", "detaching"))
+    assert in_flight(t), "no discard waits for a relay"
+    t.sh("host0", f"xl save -c guest0 {IMAGE} && rm {IMAGE}")
+    assert not in_flight(t)
+    discards = counter(t, "discards")
+    t.must("relay", "host0", "start")
+    t.wait("the slots to be found again", lambda: counter(t, "discards") > discards)
+
+
+def swap_off_does_not_refuse(t):
+    """
+    Discards are on their way when the relay goes, and swap goes off: nobody waits for them any more, and the suspend is not
+    refused. A swapon that waits for the next session holds it up for as long as it waits, and fails.
+    """
+    discards_wait(t)
     t.sh("guest0", "memx-swapon off")
     assert in_flight(t), "no discard waits for a relay"
     t.must("relay", "host0", "kill")
@@ -199,7 +216,8 @@ def swap_off_does_not_refuse(t):
     assert counter(t, "fetch_errors") == 0 and counter(t, "corrupt") == 0 and counter(t, "violations") == 0
 
 
-ALL = [checkpoint, checkpoint_without_relay, save_and_restore, relay_is_away, suspend_is_refused, swap_off_does_not_refuse]
+ALL = [checkpoint, checkpoint_without_relay, save_and_restore, relay_is_away, suspend_is_refused, discards_do_not_refuse,
+       swap_off_does_not_refuse]
 
 
 def main():
