@@ -12,8 +12,9 @@
  *     offer; from then on an interrupt finds its lane down and does nothing.
  *  4. The lanes' threads stop. They sleep by then.
  *  5. What is still pending (discards) is ended; its memory is in a pool.
- *  6. The link is destroyed: no interrupt handler runs or comes when that returns, so nothing refers to the session any more.
- *  7. Tables, pools, the session.
+ *  6. The device is gone by now (main.c), and with it whoever queues .thawed: it is ended, and its work queue destroyed.
+ *  7. The link is destroyed: no interrupt handler runs or comes when that returns, so nothing refers to the session any more.
+ *  8. Tables, pools, the session.
  */
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
@@ -181,7 +182,12 @@ struct memx_session *memx_session_create(const struct memx_session_config *confi
 		return ERR_PTR(-ENOMEM);
 	session_init(s, config, event, ctx);
 	memx_session_count(s, MEMX_C_leaked, memx_link_leaked());
-	err = session_engine(s, specs, (u8)lanes);
+	/*
+	 * Of its own, with a thread that is there already: its work lets writes be taken again, in the moment in which all tasks are
+	 * thawed and fault. Workers that every other queue shares may all be in reclaim then, and wait for a write.
+	 */
+	s->freezable = alloc_workqueue("memx", WQ_FREEZABLE | WQ_MEM_RECLAIM | WQ_UNBOUND, 1);
+	err = s->freezable ? session_engine(s, specs, (u8)lanes) : -ENOMEM;
 	if (!err)
 		err = session_pools(s);
 	if (!err) {
@@ -265,6 +271,8 @@ unsigned int memx_session_destroy(struct memx_session *s)
 
 	cancel_work_sync(&s->thawed);
 	session_end_threads(s);
+	if (s->freezable)
+		destroy_workqueue(s->freezable);
 	if (s->link)
 		leaked = memx_link_destroy(s->link);
 	memx_engine_free(&s->engine);
@@ -345,7 +353,7 @@ int memx_session_quiesce(struct memx_session *s, unsigned int timeout_ms)
 	 * thread that has to thaw user space. And kernels older than the autumn of 2025 resume nobody, and call no .complete, where
 	 * one driver's .freeze failed, be it ours or another's. Freezable work runs behind all of that, when the tasks do.
 	 */
-	queue_work(system_freezable_wq, &s->thawed);
+	queue_work(s->freezable, &s->thawed);
 	if (quiet)
 		return 0;
 	memx_session_wake(s);

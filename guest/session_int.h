@@ -85,6 +85,7 @@ struct memx_session {
 	u32 slots;			/* granted; 0 before the first attach of this session */
 	u32 deadline_ms, trim_pages;
 	bool writes;			/* else they fail at once; see swap_enter() */
+	struct workqueue_struct *freezable;	/* for .thawed alone */
 	struct work_struct thawed;	/* after a suspend, also one that was refused: allows them, and resumes where nobody did */
 	bool started, stopping;
 	bool gone;			/* superseded */
