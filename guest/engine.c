@@ -143,20 +143,19 @@ void memx_lane_up(struct memx_lane *l, struct memx_vring *ring)
 bool memx_lane_down(struct memx_lane *l)
 {
 	unsigned long flags;
+	u32 pages = 0;
 	bool quiet;
-	u32 out;
 
 	memx_lock(&l->lock, flags);
 	l->up = false;
 	l->go = false;
 	l->n_owed = 0;
-	out = l->reqs.used_pages;
 	quiet = !l->tx_owner && !l->rx_owner;
 	if (quiet)
-		memx_reqs_lost(&l->reqs);
+		pages = memx_reqs_lost(&l->reqs);
 	memx_unlock(&l->lock, flags);
-	if (quiet && out)
-		l->engine->ops->count(l->engine->ctx, MEMX_C_resent, out);
+	if (pages)
+		l->engine->ops->count(l->engine->ctx, MEMX_C_resent, pages);
 	return quiet;
 }
 
@@ -396,7 +395,7 @@ static void expire_list(struct list_head *from, u64 before, struct list_head *to
 			list_move_tail(&item->node, to);
 }
 
-/* Items of @l that end now with @err: marks their slots. */
+/* Items of @l that end now with @err: marks their slots. Returns how many are pages of the swap core. */
 static u32 give_up(struct memx_lane *l, struct list_head *items, int err)
 {
 	struct memx_item *item;
@@ -405,7 +404,7 @@ static u32 give_up(struct memx_lane *l, struct list_head *items, int err)
 	memx_assert_held(&l->lock);
 	list_for_each_entry(item, items, node) {
 		item->error = err;
-		n++;
+		n += item->op != MEMX_OP_DISCARD;
 		if (item->op == MEMX_OP_STORE && item->queued)
 			memx_slot_failed(&l->engine->slots, item->slot);
 		else if (item->op == MEMX_OP_DISCARD)

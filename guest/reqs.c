@@ -180,14 +180,18 @@ static void req_release(struct memx_reqs *q, struct memx_req *r)
 	list_add_tail(&r->node, &q->free);
 }
 
-/* The items of @r become the first pending ones, in their order. */
-static void req_return_items(struct memx_reqs *q, struct memx_req *r)
+/* The items of @r become the first pending ones, in their order. Returns how many there are: some were given up meanwhile. */
+static u32 req_return_items(struct memx_reqs *q, struct memx_req *r)
 {
-	u32 i;
+	u32 i, n = 0;
 
-	for (i = r->count; i--; )
-		if (r->item[i])
-			memx_reqs_requeue(q, r->item[i]);
+	for (i = r->count; i--; ) {
+		if (!r->item[i])
+			continue;
+		memx_reqs_requeue(q, r->item[i]);
+		n++;
+	}
+	return n;
 }
 
 void memx_reqs_unget(struct memx_reqs *q, struct memx_req *r)
@@ -234,18 +238,23 @@ void memx_reqs_end(struct memx_reqs *q, struct memx_req *r)
 	req_release(q, r);
 }
 
-void memx_reqs_lost(struct memx_reqs *q)
+u32 memx_reqs_lost(struct memx_reqs *q)
 {
+	u32 pages = 0, n;
+
 	/* The youngest goes first, so that the oldest ends up in front. */
 	while (!list_empty(&q->out)) {
 		struct memx_req *r = list_entry(q->out.prev, struct memx_req, node);
 
 		list_del_init(&r->node);
-		req_return_items(q, r);
+		n = req_return_items(q, r);
+		if (r->op != MEMX_OP_DISCARD)
+			pages += n;
 		req_release(q, r);
 	}
 	q->answered = false;
 	q->hurried = false;
+	return pages;
 }
 
 u32 memx_reqs_expire(struct memx_reqs *q, u64 before, struct list_head *to)

@@ -105,8 +105,11 @@ struct memx_req *memx_reqs_answer(struct memx_reqs *q, u64 tag, u16 op);
 /* Its answer was dealt with: the entry is free, the credits are back. */
 void memx_reqs_end(struct memx_reqs *q, struct memx_req *r);
 
-/* The channel is lost: all that was out is pending again, before what was pending, in order. No request may be BUILT or ENDING. */
-void memx_reqs_lost(struct memx_reqs *q);
+/*
+ * The channel is lost: all that was out is pending again, before what was pending, in order. No request may be BUILT or ENDING.
+ * Returns the pages among it that will be stored or fetched again.
+ */
+u32 memx_reqs_lost(struct memx_reqs *q);
 
 /*
  * Gives up items older than @before (ns): moves them to @to, whether pending or out. What is out stays out, without them.

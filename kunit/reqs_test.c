@@ -362,7 +362,7 @@ static void reqs_lost(struct kunit *test)
 	put_run(test, MEMX_OP_FETCH, 3, 3);
 	KUNIT_ASSERT_NOT_NULL(test, send(test));
 	put_run(test, MEMX_OP_FETCH, 6, 3);
-	memx_reqs_lost(q);
+	KUNIT_EXPECT_EQ(test, memx_reqs_lost(q), 6u);
 	KUNIT_EXPECT_EQ(test, q->n_pending, 9u);
 	KUNIT_EXPECT_EQ(test, q->used_requests, 0u);
 	KUNIT_EXPECT_EQ(test, q->used_reply, 0u);

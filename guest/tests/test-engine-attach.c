@@ -5,6 +5,25 @@
  */
 #include "engine-world.h"
 
+static bool is_freed(void *arg, u32 slot)
+{
+	(void)arg;
+	(void)slot;
+	return true;
+}
+
+/* Discards of @n stored slots from @slot on, with the items from @first on. */
+static void discard(struct world *w, u32 first, u32 slot, u32 n)
+{
+	u32 i;
+
+	for (i = 0; i < n; i++) {
+		w->ended[first + i] = 0;
+		w->outstanding++;
+		assert_true(memx_engine_discard(&w->e, slot + i, is_freed, NULL, &w->item[first + i]));
+	}
+}
+
 static void attaches(void **state)
 {
 	struct world *w = *state;
@@ -251,6 +270,32 @@ static void lost_stores_travel_again(void **state)
 	assert_true(w->counter[MEMX_C_resent]);
 }
 
+/* Pages that are not stored or fetched again are not counted so: discards, and what its deadline ended before. Nor are discards pages. */
+static void resent_is_what_is_sent_again(void **state)
+{
+	struct world *w = *state;
+
+	store(w, 0, 0, 8, 1);
+	store(w, 8, 256, 2, 1);
+	run(w);
+	w->silent = true;
+	discard(w, 0, 0, 1);
+	store(w, 8, 256, 1, 2);
+	w->now += 1000;
+	memx_engine_tick(&w->e, w->now);
+	assert_int_equal(w->outstanding, 0);
+	assert_int_equal(w->counter[MEMX_C_expired], 1);
+	discard(w, 0, 1, 1);
+	store(w, 16, 512, 3, 1);
+	memx_engine_hurry(&w->e);
+	run(w);
+	crash(w);
+	w->silent = false;
+	pass(w, 5000);
+	ended(w, 16, 3, 0);
+	assert_int_equal(w->counter[MEMX_C_resent], 3);
+}
+
 static void lost_fetches_travel_again(void **state)
 {
 	struct world *w = *state;
@@ -454,25 +499,6 @@ static void detach_draws_a_new_session(void **state)
 	assert_memory_not_equal(old, w->e.attach.session, 16);
 }
 
-static bool is_freed(void *arg, u32 slot)
-{
-	(void)arg;
-	(void)slot;
-	return true;
-}
-
-/* Discards of @n stored slots from @slot on, with the items from @first on. */
-static void discard(struct world *w, u32 first, u32 slot, u32 n)
-{
-	u32 i;
-
-	for (i = 0; i < n; i++) {
-		w->ended[first + i] = 0;
-		w->outstanding++;
-		assert_true(memx_engine_discard(&w->e, slot + i, is_freed, NULL, &w->item[first + i]));
-	}
-}
-
 /* Discards that are out or wait to be sent, on a lane beside the one of DETACH: the relay takes none of them behind it. */
 static void detach_comes_after_the_discards(void **state)
 {
@@ -663,6 +689,7 @@ int main(void)
 		T(detached_has_the_epoch_of_the_session),
 		T(detached_has_the_tag_of_detach),
 		T(lost_stores_travel_again),
+		T(resent_is_what_is_sent_again),
 		T(lost_fetches_travel_again),
 		T(fenced_store_waits_for_the_next_attachment),
 		T(relay_that_grants_and_fences_is_not_asked_in_a_loop),
