@@ -84,12 +84,12 @@ static const struct memx_engine_ops ops = {
 
 /* ---- the worker and the lanes' interrupts and threads, as the module's ---- */
 
-/* Was it woken, or has its time come? While control frames wait for room it looks by itself. */
+/* Was it woken, or has its time come? While DETACH waits for answers it looks by itself; of room for ATTACH and the map it is told. */
 static bool worker_due(struct world *w)
 {
 	u64 at = w->e.attach.retry_at;
 
-	return w->woken_session || w->e.actions || w->sending || w->detach || (at && w->now >= at);
+	return w->woken_session || w->e.actions || w->detach || (at && w->now >= at);
 }
 
 static void worker(struct world *w)
@@ -299,7 +299,7 @@ static void relay_discard(struct world *w, u8 lane, const struct memx_head *head
 	assert_int_equal(memx_check_wants(want, (u32)count, memx_le32(io->extent), ORDER, SLOTS), 0);
 	reply.status = injected(w, w->fail_discard);
 	for (i = 0; i < count && !reply.status; i++)
-		relay_one(w, memx_le32(want[i].slot), memx_le64(want[i].version), NULL, NULL);
+		assert_true(relay_one(w, memx_le32(want[i].slot), memx_le64(want[i].version), NULL, NULL) != MEMX_S_OLD);
 	relay_send(w, lane, &reply, io);
 }
 

@@ -175,24 +175,67 @@ static void answers_before_attach_are_refused(void **state)
 	assert_int_equal(w->e.attach.state, MEMX_A_DOWN);
 }
 
-/* The relay reads nothing and fills the ring with answers to its PINGs, so that ATTACH fits into it and the map does not. */
-static void a_grant_before_the_map_is_refused(void **state)
+static void full_map(struct world *w)
 {
-	struct world *w = *state;
-	struct memx_head ping = { .op = MEMX_OP_PING };
 	u32 i;
 
 	for (i = 0; i < SLOTS >> ORDER; i++) {
 		relay_record(w, i, 1);
 		run(w);
 	}
-	until_attach_is_due(w);
+}
+
+/* The relay reads nothing and fills the ring with answers to its PINGs, so that ATTACH fits into it and the map does not. */
+static void until_the_ring_is_full(struct world *w)
+{
+	struct memx_head ping = { .op = MEMX_OP_PING };
+
 	while (memx_vring_space(&w->guest[0]) > 1000) {
 		relay_send(w, 0, &ping, NULL);
 		memx_lane_work(&w->e.lane[0]);
 	}
 	run(w);
 	assert_true(w->begun && w->sending);
+}
+
+static void the_map_goes_on_when_there_is_room(void **state)
+{
+	struct world *w = *state;
+
+	full_map(w);
+	until_attach_is_due(w);
+	until_the_ring_is_full(w);
+	w->silent = false;
+	run(w);
+	assert_int_equal(w->e.attach.state, MEMX_A_ATTACHED);
+	assert_int_equal(w->records_seen, SLOTS >> ORDER);
+	assert_int_equal(w->violations, 0);
+}
+
+/* The channel goes between an event and the worker's round: what it asked for is not done to the next one. */
+static void what_was_due_is_void_with_the_channel(void **state)
+{
+	struct world *w = *state;
+
+	until_attach_is_due(w);
+	crash(w);
+	pass(w, 5000);
+	assert_int_equal(w->e.attach.state, MEMX_A_OFFERED);
+	assert_false(w->sending);
+	assert_int_equal(memx_vring_avail(&w->relay[0]), 0);
+	w->silent = false;
+	run(w);
+	assert_int_equal(w->e.attach.state, MEMX_A_ATTACHED);
+	assert_int_equal(w->violations, 0);
+}
+
+static void a_grant_before_the_map_is_refused(void **state)
+{
+	struct world *w = *state;
+
+	full_map(w);
+	until_attach_is_due(w);
+	until_the_ring_is_full(w);
 	grant(w, w->e.epoch, w->e.epoch);
 	assert_int_not_equal(w->e.attach.state, MEMX_A_ATTACHED);
 	assert_int_equal(w->violations, 1);
@@ -612,6 +655,31 @@ static void discards_do_not_hold_up_a_suspend(void **state)
 	assert_int_equal(w->violations, 0);
 }
 
+/* Put off by the relay, and the slot is stored meanwhile: the page that it was about is gone anyway. */
+static void a_discard_behind_a_store_is_void(void **state)
+{
+	struct world *w = *state;
+	u64 sent;
+
+	store(w, 0, 256, 1, 1);
+	run(w);
+	w->fail_discard = MEMX_S_AGAIN;
+	w->fail_left = 1;
+	discard(w, 1, 256, 1);
+	run(w);
+	assert_true(memx_engine_parked(&w->e));
+	store(w, 0, 256, 1, 2);
+	run(w);
+	ended(w, 0, 1, 0);
+	sent = w->counter[MEMX_C_discard_requests];
+	pass(w, 500);
+	ended(w, 1, 1, 0);
+	assert_int_equal(w->counter[MEMX_C_discard_requests], sent);
+	fetch(w, 2, 256, 1);
+	run(w);
+	holds(w, 2, 256, 1, 2);
+}
+
 /* Swap is off, and the relay neither answers discards nor frees the session: those that are not out are for nothing. */
 static void discards_end_while_detaching(void **state)
 {
@@ -685,6 +753,9 @@ int main(void)
 		T(records_of_another_epoch_are_refused),
 		T(answers_before_attach_are_refused),
 		T(a_grant_before_the_map_is_refused),
+		T(the_map_goes_on_when_there_is_room),
+		T(what_was_due_is_void_with_the_channel),
+		T(a_discard_behind_a_store_is_void),
 		T(an_answer_of_another_epoch_ends_nothing),
 		T(detached_has_the_epoch_of_the_session),
 		T(detached_has_the_tag_of_detach),
