@@ -413,7 +413,9 @@ static void look_around(struct relay_core *core)
 		n++;
 		in_want += s->repairing || s->repair_waits;
 	}
-	share = in_want < 2 ? REPAIR_MAX : in_want < REPAIR_MAX ? REPAIR_MAX / in_want : 1;
+	share = REPAIR_MAX / (in_want ? in_want : 1);
+	if (!share)
+		share = 1;
 	pos = core->sessions.next;
 	for (i = n ? core->repair_turn++ % n : 0; i; i--)
 		pos = pos->next;
