@@ -92,6 +92,8 @@ void repair_refused(struct repair *r, struct core_donor *d, u32 status)
 	x->s->core->count.repair_refused++;
 	core_say(x->s->core, CORE_LOG_WARN, "repair-refused", "guest=%s extent=%u donor=%s status=%s", x->s->name, x->index, d->name,
 		 status_word(status));
+	if (d == r->target && status == MEMX_S_NOSPACE)		/* nor for the next extent's copy, nor for this one in a moment */
+		sd->full_until = x->s->core->now + REFUSED_MS * MS;
 	if (sd->repair_refusals <= DONOR_MAX_RETRIES && (d != r->target || status != MEMX_S_NOSPACE)) {
 		sd->repair_refusals++;
 	} else if (d == r->target) {

@@ -377,6 +377,36 @@ static void a_target_without_memory_is_replaced(void **state)
 	fetched(0, 8);
 }
 
+/* No donor that is left has memory for a page: they are not named by turns, two records each half second, for ever. */
+static void targets_without_memory_are_left_alone(void **state)
+{
+	struct wdonor *lost;
+	u64 records;
+	u32 i;
+
+	(void)state;
+	cluster(4, 2);
+	stored(0, 8);
+	lost = holder(0, 0);
+	refused_op = MEMX_OP_STORE;
+	refused_with = MEMX_S_NOSPACE;
+	for (i = 0; i < w->donors; i++)
+		if (state_at(0, &w->donor[i]) == MEMX_R_NONE)
+			w->donor[i].refuse = refuses;
+	lost->there = false;
+	wdonor_drop(lost);
+	world_pass(w, 14000);
+	records = world_counters(w).records;
+	for (i = 0; i < 60; i++)
+		world_pass(w, 1000);
+	assert_true(world_counters(w).repair_refused);
+	assert_in_range(world_counters(w).records - records, 0, 40);
+	for (i = 0; i < w->donors; i++)
+		w->donor[i].refuse = NULL;
+	repaired();
+	fetched(0, 8);
+}
+
 /* Of two live copies one will not be read by repair, in whatever way: what the other one has is copied all the same. */
 static void a_source_that_refuses_is_done_without(void **state)
 {
@@ -541,7 +571,8 @@ int main(void)
 		rule(repair_never_replicates_damage), rule(a_stale_copy_helps_repair),
 		rule(a_stale_copy_is_not_given_up_for_a_lesser_one), rule(only_what_another_has_is_missing),
 		rule(a_seal_excuses_nothing), rule(what_was_proposed_before_goes),
-		rule(a_target_without_memory_is_replaced), rule(a_source_that_refuses_is_done_without),
+		rule(a_target_without_memory_is_replaced), rule(targets_without_memory_are_left_alone),
+		rule(a_source_that_refuses_is_done_without),
 		rule(what_nobody_stored_holds_up_nothing), rule(what_one_copy_has_is_never_passed_over),
 	};
 
