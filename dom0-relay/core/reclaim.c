@@ -95,6 +95,7 @@ int reclaim_dropped(struct core_donor *d, const struct memx_head *head, const st
 	struct memx_list list;
 	struct list *pos;
 	u32 i;
+	int k;
 
 	if (head->len < sizeof(list))
 		return -EPROTO;
@@ -108,9 +109,11 @@ int reclaim_dropped(struct core_donor *d, const struct memx_head *head, const st
 			continue;
 		for (i = 0; i < memx_le32(list.count); i++) {
 			memcpy(&ref, body->data + sizeof(list) + i * sizeof(ref), sizeof(ref));
-			if (memx_le32(ref.extent) >= s->extents ||
-			    placement_find(&s->extent[memx_le32(ref.extent)].cur, d) < 0)
+			if (memx_le32(ref.extent) >= s->extents)
 				continue;
+			k = placement_find(&s->extent[memx_le32(ref.extent)].cur, d);
+			if (k < 0 || s->extent[memx_le32(ref.extent)].cur.r[k].bad)
+				continue;	/* it has said so before */
 			core->count.given_up++;
 			give_back_promise(s, d);
 			extent_replica_failed(&s->extent[memx_le32(ref.extent)], d, MEMX_S_ABSENT);

@@ -320,6 +320,37 @@ static void a_malformed_ask_ends_the_connection(void **state)
 	read_all();
 }
 
+/* A donor says over and over that it dropped one and the same copy: heard once. */
+static void what_is_dropped_twice_is_dropped_once(void **state)
+{
+	struct {
+		struct memx_list list;
+		struct memx_extent_ref ref;
+	} dropped = { .list = { .count = memx_put_le32(1) } };
+	struct session *s;
+	struct wdonor *d;
+	u64 reserved;
+	u32 i;
+
+	(void)state;
+	begin(2, 64, 1024, 2);
+	s = list_first(&w->core->sessions, struct session, in_core);
+	d = fullest();
+	g->deaf = true;			/* no record without that copy takes effect meanwhile */
+	dropped.list.session = memx_put_le32(s->sd[d->cd->index].handle);
+	reserved = s->sd[d->cd->index].reserved;
+	assert_true(reserved >= 4 * 64);
+	for (i = 0; i < 4; i++) {
+		wdonor_says(d, MEMX_OP_DROPPED, &dropped, sizeof(dropped));
+		world_pass(w, 10);
+	}
+	assert_int_equal(world_counters(w).given_up, 1);
+	assert_int_equal(s->sd[d->cd->index].reserved, reserved - 64);
+	g->deaf = false;
+	world_pass(w, 5000);
+	read_all();
+}
+
 /*
  * A guest is paused, and its pages are those that were stored to longest ago: what is asked for comes from the other one. When only
  * the paused one's are left, that is said; and once it goes on, they come, too.
@@ -363,7 +394,8 @@ int main(void)
 		rule(those_that_rest_go_first), rule(nothing_new_goes_to_one_that_asks),
 		rule(without_room_it_is_said_and_nothing_happens), rule(what_is_no_longer_asked_stays), rule(domains_stay_apart),
 		rule(the_relay_dies_in_the_middle), rule(the_donor_dies_in_the_middle),
-		rule(a_paused_guest_holds_up_nobody), rule(a_malformed_ask_ends_the_connection),
+		rule(a_paused_guest_holds_up_nobody), rule(what_is_dropped_twice_is_dropped_once),
+		rule(a_malformed_ask_ends_the_connection),
 	};
 
 	return cmocka_run_group_tests_name("relay core: memory wanted back", tests, NULL, NULL);
