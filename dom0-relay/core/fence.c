@@ -25,6 +25,7 @@ static void counted_end(struct session *s, struct sdonor *sd)
 	session_step(s);
 }
 
+/* It was worth waiting for until now: what waits for it, or has a copy there, has to do without. */
 void fence_set_aside(struct session *s, struct core_donor *d, u32 status)
 {
 	struct sdonor *sd = &s->sd[d->index];
@@ -32,6 +33,7 @@ void fence_set_aside(struct session *s, struct core_donor *d, u32 status)
 	sd->state = SD_REFUSED;
 	sd->status = (u8)status;
 	counted_end(s, sd);
+	session_review_all(s);
 }
 
 static void detached(struct session *s, struct core_donor *d)

@@ -309,7 +309,6 @@ void session_fenced(struct session *s, struct core_donor *d, u32 status)
 		s->sd[d->index].opinion_at = core->now + OPINION_MS * MS;
 		second_opinion(s);
 	}
-	session_review_all(s);
 }
 
 /* ---- freeing --------------------------------------------------------------------------------------------------------------- */

@@ -96,10 +96,91 @@ static void nobody_keeps_the_turn_of_others(void **state)
 		fetched(i * 64, 1);
 }
 
+/* ---- a donor that is back, and does not take the session up again ---------------------------------------------------------------- */
+
+static u16 refused_op;
+static u32 refused_status;
+
+static u32 refuses(struct wdonor *d, const struct memx_head *head)
+{
+	(void)d;
+	return head->op == refused_op ? refused_status : MEMX_S_OK;
+}
+
+static void until_state(struct wdonor *d, u8 state)
+{
+	u32 n;
+
+	for (n = 0; n < 100000 && session_here()->sd[d->cd->index].state != state; n++)
+		if (!world_roll(w))
+			world_tick(w);
+	assert_int_equal(session_here()->sd[d->cd->index].state, state);
+}
+
+/* FENCE and LIST, refused for each reason that there is. */
+static void each_refusal(void (*it_comes_back)(struct wdonor *b))
+{
+	static const u16 ops[] = { MEMX_OP_FENCE, MEMX_OP_LIST };
+	static const u32 status[] = { MEMX_S_LIMIT, MEMX_S_AGAIN, MEMX_S_DENIED, MEMX_S_MISMATCH, MEMX_S_UNKNOWN, MEMX_S_INVALID };
+	struct wdonor *b;
+	u32 i, k;
+
+	for (i = 0; i < sizeof(ops) / sizeof(*ops) * sizeof(status) / sizeof(*status); i++) {
+		if (i)
+			world_free(w);
+		refused_op = ops[i & 1];
+		refused_status = status[i >> 1];
+		cluster(3, 2);
+		for (k = 0; k < 4; k++)
+			stored(k * 64, 8);
+		b = holder(0, 0);
+		b->refuse = refuses;
+		wdonor_drop(b);
+		it_comes_back(b);
+		pass_seconds(20);
+		assert_int_equal(degraded(), 0);
+		assert_int_not_equal(state_at(0, b), MEMX_R_LIVE);
+		for (k = 0; k < 4; k++)
+			fetched(k * 64, 8);
+	}
+}
+
+static void and_nothing_is_stored(struct wdonor *b)
+{
+	(void)b;
+}
+
+static void refused_copies_are_made_elsewhere(void **state)
+{
+	(void)state;
+	each_refusal(and_nothing_is_stored);
+}
+
+static void and_a_store_comes(struct wdonor *b)
+{
+	struct wreq *r;
+
+	wdonor_up(b);
+	until_state(b, refused_op == MEMX_OP_FENCE ? SD_FENCING : SD_LISTING);
+	r = wguest_store(g, 8, 1);
+	assert_non_null(r);
+	while (!list_empty(&g->to_relay[0]))
+		wguest_deliver_one(g, 0);
+	pass_seconds(1);
+	assert_true(r->done);
+	assert_int_equal(r->status, MEMX_S_OK);
+}
+
+static void stores_do_not_wait_for_who_refuses(void **state)
+{
+	(void)state;
+	each_refusal(and_a_store_comes);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		rule(nobody_keeps_the_turn_of_others),
+		rule(nobody_keeps_the_turn_of_others), rule(refused_copies_are_made_elsewhere), rule(stores_do_not_wait_for_who_refuses),
 	};
 
 	return cmocka_run_group_tests_name("relay core: turns", tests, NULL, NULL);
