@@ -125,9 +125,14 @@ size_t memx_session_memory(const struct memx_session *s)
 	       (size_t)memx_link_pages(s->link) * PAGE_SIZE;
 }
 
-void memx_session_id(const struct memx_session *s, u8 id[16])
+/* Another one may be drawn at this moment: never half of two. */
+void memx_session_id(struct memx_session *s, u8 id[16])
 {
+	unsigned long flags;
+
+	memx_lock(&s->engine.lock, flags);
 	memcpy(id, s->engine.attach.session, 16);
+	memx_unlock(&s->engine.lock, flags);
 }
 
 u8 memx_session_replicas(const struct memx_session *s)

@@ -114,7 +114,7 @@ struct memx_lane_stand {
 };
 void memx_session_lane_stand(struct memx_session *s, unsigned int lane, struct memx_lane_stand *to);
 size_t memx_session_memory(const struct memx_session *s);	/* bytes that the tables, pools and rings take */
-void memx_session_id(const struct memx_session *s, u8 id[16]);
+void memx_session_id(struct memx_session *s, u8 id[16]);
 u8 memx_session_replicas(const struct memx_session *s);	/* copies agreed on; 0 before the first attach */
 u8 memx_session_extent_order(const struct memx_session *s);
 /* The last refusal in plain words, "" if none; at most @len - 1 bytes. */

@@ -163,7 +163,7 @@ static void engine_bad_page(void *ctx, u32 slot, u64 version, u32 status)
 	if (status == MEMX_S_ABSENT && !version)
 		pr_err_ratelimited("slot %u was read, but nothing was ever stored there\n", slot);
 	else
-		pr_alert_ratelimited("the page of slot %u (version %llu) is lost: no donor has it any more (%s); its owner gets SIGBUS\n",
+		pr_alert_ratelimited("the page of slot %u (version %llu) is lost (%s); its owner gets SIGBUS\n",
 				     slot, version, memx_attach_why(status));
 }
 

@@ -9,4 +9,4 @@
 
 _Static_assert(MEMX_A_STOPPED == 0 && MEMX_A_DOWN == 1 && MEMX_A_OFFERED == 2 &&
 	       MEMX_A_ATTACHING == 3 && MEMX_A_REFUSED == 4 && MEMX_A_ATTACHED == 5 &&
-	       MEMX_A_DETACHING == 6 && MEMX_A_GONE == 7, "names of memx_state");
+	       MEMX_A_DETACHING == 6 && MEMX_A_GONE == 7 && MEMX_A_STATES == 8, "names of memx_state");

@@ -29,8 +29,7 @@ struct memx_lane_spec {
 struct memx_link_events {
 	/*
 	 * Something happened on @lane: data, room, or the peer's live byte changed. Called from the lane's interrupt handler (hard
-	 * interrupt context, local interrupts off); also once per lane when the peer is first seen. Must not sleep. None comes
-	 * before the first offer.
+	 * interrupt context, local interrupts off). Must not sleep. None comes before the first offer.
 	 */
 	void (*kick)(void *ctx, unsigned int lane);
 	/*

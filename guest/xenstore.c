@@ -17,7 +17,7 @@
  *
  * Beside it data/memx-leaked, only where it is not 0: pages that were left to a peer that went on mapping
  * them. They stay so after the module is gone, which is why the number is kept where the next load of it,
- * and Dom0, find it.
+ * and Dom0, find it. It does not travel with a migration either: a load behind one begins at 0.
  *
  * XenStore's functions sleep until xenstored has answered (they allocate with GFP_NOIO), so all of this
  * is for the session's own thread and for loading and unloading. A watch's callback runs in the one
