@@ -28,6 +28,7 @@ void extent_touch(struct extent *x, const struct replica *r)
 
 static void placed_all(struct extent *x)
 {
+	list_del(&x->in_held);
 	if (!x->place_failed) {
 		x->state = X_RECORDING;
 		link_record(x);
@@ -100,6 +101,8 @@ static int place_done(struct dop *dop, u32 status, const struct memx_head *head,
 	}
 	if (!x->pending)
 		placed_all(x);
+	else if (x->pending == 1)
+		late_change(x);
 	return ret;
 }
 
@@ -132,6 +135,37 @@ static void place_send(struct extent *x, const struct replica *r, const struct m
 	donor_queue(dop);
 }
 
+/* The one PLACE of this change that is not answered; NULL: there are none, or several. */
+static struct dop *place_left(const struct extent *x)
+{
+	const struct list *pos;
+
+	list_for_each(pos, &x->s->dops) {
+		struct dop *dop = list_entry(pos, struct dop, in_session);
+
+		if (x->state == X_PLACING && x->pending == 1 && dop->extent == x && dop->done == place_done)
+			return dop;
+	}
+	return NULL;
+}
+
+struct core_donor *change_waits_for(const struct extent *x)
+{
+	const struct dop *dop = place_left(x);
+
+	return dop ? dop->donor : NULL;
+}
+
+/* Proposed again, without @d. What it makes of the order that is on its way to it is freed, or stale, like all that was given up. */
+void change_without(struct extent *x, struct core_donor *d)
+{
+	dop_cancel(place_left(x));
+	x->pending = 0;
+	x->place_failed = true;
+	x->late |= bit64(d->index);
+	placed_all(x);
+}
+
 static void change_start(struct extent *x, const struct placement *p)
 {
 	struct memx_record rec;
@@ -144,6 +178,7 @@ static void change_start(struct extent *x, const struct placement *p)
 	x->gen_floor = p->generation;
 	x->state = X_PLACING;
 	x->place_failed = false;
+	x->proposed_at = x->s->core->now;
 	x->s->changing++;
 	list_del(&x->in_later);
 	placement_to_wire(p, x->index, &rec);
@@ -320,6 +355,9 @@ void extent_record_acked(struct extent *x)
 		k = x->cur.r[i].donor ? placement_find(&x->next, x->cur.r[i].donor) : -1;
 		if (k < 0)
 			extent_touch(x, &x->cur.r[i]);
+		if (x->cur.r[i].donor && x->late & bit64(x->cur.r[i].donor->index) && replica_takes_writes(&x->cur.r[i]) &&
+		    (k < 0 || !replica_takes_writes(&x->next.r[k])))
+			core->count.late_copies++;
 		if (x->cur.r[i].state == MEMX_R_LIVE && (k < 0 || x->next.r[k].state == MEMX_R_STALE)) {
 			core->count.replicas_dropped++;
 			core_say(core, CORE_LOG_NOTICE, "replica-dropped", "guest=%s extent=%u donor=%s generation=%llu", s->name,
@@ -343,6 +381,7 @@ void extent_record_acked(struct extent *x)
 	x->refused = 0;
 	x->promote = 0;
 	x->unfit = 0;
+	x->late = 0;
 	x->urgent = false;
 	x->want_more = false;
 	core->count.records++;

@@ -334,9 +334,11 @@ broken:
 /* Collects the next slots of one kind and one source, @from. Returns their number. */
 static u32 next_batch(struct repair *r, int from, struct memx_want *want)
 {
-	u32 n = 0, at;
+	u32 n = 0, at, most = donor_repair_pages(r->target);
 
-	for (at = r->next; at < r->slots && n < MEMX_MAX_PAGES; at++) {
+	if (from != FROM_ALL && donor_repair_pages(r->source[from].donor) < most)
+		most = donor_repair_pages(r->source[from].donor);
+	for (at = r->next; at < r->slots && n < most; at++) {
 		u64 version;
 
 		if (!to_copy(r, at))

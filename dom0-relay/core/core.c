@@ -62,6 +62,8 @@ struct relay_core *core_new(const struct core_config *cfg, const struct core_ops
 	list_init(&core->pump);
 	list_init(&core->dead_links);
 	list_init(&core->fetching);
+	list_init(&core->held_writes);
+	list_init(&core->held_changes);
 	list_init(&core->retry);
 	list_init(&core->repairs);
 	list_init(&core->heals);
@@ -232,6 +234,7 @@ void core_tick(struct relay_core *core, u64 now)
 		if (core->donor[i])
 			donor_tick(core->donor[i]);
 	retry_extents(core);
+	late_tick(core);
 	fetch_tick(core);
 	list_for_each(pos, &core->links)
 		link_tick(list_entry(pos, struct core_link, in_core));

@@ -295,6 +295,7 @@ void core_donor_down(struct core_donor *donor, const char *reason, u64 now);
 	X(records,		"placement records that took effect")				\
 	X(extents_placed,	"extents placed")						\
 	X(replicas_dropped,	"replicas that became stale")					\
+	X(late_copies,		"copies let go because they alone held up a write")		\
 	X(replicas_repaired,	"replicas rebuilt by repair")					\
 	X(repair_pages,		"pages copied by repair")					\
 	X(repair_refused,	"times that a donor refused what repair asked of it")		\

@@ -5,6 +5,10 @@
  * A connection says HELLO (who are you, which store do you hold), then STAT at once and with every heartbeat. A donor is used
  * from its first STAT on. Stores wait in the core, not in the edge: no more than a window of them is unanswered, so a fetch
  * never waits behind more than that window, and a donor that hangs holds no more memory than that.
+ *
+ * What repair has under way, stores or pages that are to come, has a window of its own within the other one, which follows the
+ * donor's pace: it grows with each answer that comes soon, and halves with each that takes REPAIR_LATE_MS longer than the
+ * quickest did. So at a slow donor no store waits behind much of it.
  */
 #include "internal.h"
 
@@ -140,6 +144,43 @@ static bool waited_for(const struct dop *dop)
 	}
 }
 
+/* Bytes that a request of repair moves there or back. */
+static u32 repair_share(const struct dop *dop)
+{
+	if (dop->class != DOP_REPAIR)
+		return 0;
+	return dop->small_len + (dop->op == MEMX_OP_FETCH ? dop->mask * (u32)MEMX_PAGE_SIZE : dop->body_len);
+}
+
+u32 donor_repair_pages(const struct core_donor *d)
+{
+	u64 pages = d->repair_window / 2 / MEMX_PAGE_SIZE, least = REPAIR_LEAST / MEMX_PAGE_SIZE;
+
+	return pages < least ? (u32)least : pages > MEMX_MAX_PAGES ? MEMX_MAX_PAGES : (u32)pages;
+}
+
+static void repair_answered(struct core_donor *d, const struct dop *dop)
+{
+	const struct relay_core *core = d->core;
+	u64 ns = core->now - dop->sent_at, most = core->cfg.donor_bytes / 4;
+
+	if (!dop->share)
+		return;
+	d->repair_heard = core->now;
+	if (dop->sent_at < core->judge_from || core_lags(core))
+		return;
+	if (!d->repair_base_ns || ns < d->repair_base_ns)
+		d->repair_base_ns = ns + 1;
+	if (ns < d->repair_base_ns + REPAIR_LATE_MS * MS / 2)
+		d->repair_window += dop->share;
+	else if (ns > d->repair_base_ns + REPAIR_LATE_MS * MS)
+		d->repair_window /= 2;
+	if (d->repair_window > most)
+		d->repair_window = most;
+	if (d->repair_window < REPAIR_LEAST)
+		d->repair_window = REPAIR_LEAST;
+}
+
 static void emit(struct dop *dop)
 {
 	struct core_donor *d = dop->donor;
@@ -164,6 +205,10 @@ static void emit(struct dop *dop)
 	dop->sent_at = core->now;
 	dop->turn = d->turns++;
 	d->unanswered++;
+	dop->share = repair_share(dop);
+	if (dop->share && !d->repair_bytes && core->now - d->repair_heard > REPAIR_KNOWN_MS * MS && d->repair_window > REPAIR_FIRST)
+		d->repair_window = REPAIR_FIRST;
+	d->repair_bytes += dop->share;
 	if (dop->class >= DOP_STORE) {
 		dop->weight = MEMX_HDR_LEN + head.len;
 		d->window_bytes += dop->weight;
@@ -181,6 +226,8 @@ static bool window_open(const struct core_donor *d, const struct dop *dop)
 	if (dop->class < DOP_STORE)
 		return true;
 	if (dop->class == DOP_REPAIR) {		/* never more than a quarter of the window */
+		if (d->repair_bytes && d->repair_bytes + repair_share(dop) > d->repair_window)
+			return false;
 		bytes /= 4;
 		requests = requests / 4 + 1;
 	}
@@ -212,6 +259,7 @@ static void window_return(struct dop *dop)
 	if (!dop->sent)
 		return;
 	d->unanswered--;
+	d->repair_bytes -= dop->share;
 	if (dop->weight) {
 		d->window_bytes -= dop->weight;
 		d->window_requests--;
@@ -277,6 +325,8 @@ void core_donor_up(struct core_donor *d, u64 now)
 	d->hello = false;
 	d->stat = false;
 	d->stat_out = false;
+	d->repair_window = REPAIR_FIRST;
+	d->repair_base_ns = 0;
 	d->duplicate = false;
 	d->up_at = core->now;
 	d->last_rx = core->now;
@@ -319,6 +369,7 @@ void donor_teardown(struct core_donor *d)
 	d->unanswered = 0;
 	d->window_bytes = 0;
 	d->window_requests = 0;
+	d->repair_bytes = 0;
 	list_for_each(pos, &core->sessions)
 		fence_donor_down(list_entry(pos, struct session, in_core), d);
 	while (!list_empty(&lost)) {
@@ -479,6 +530,7 @@ int core_donor_frame(struct core_donor *d, const struct memx_head *head, struct 
 			err = -EPROTO;
 		} else {
 			window_return(dop);
+			repair_answered(d, dop);
 			if (list_empty(&d->sent_waited) || dop->turn <= list_first(&d->sent_waited, struct dop, in_donor)->turn)
 				d->turn_at = core->now;
 			list_del(&dop->in_donor);

@@ -19,6 +19,7 @@ void extent_init(struct extent *x, struct session *s, u32 index)
 	list_init(&x->in_review);
 	list_init(&x->in_later);
 	list_init(&x->in_record);
+	list_init(&x->in_held);
 }
 
 void extent_review(struct extent *x)
@@ -201,7 +202,7 @@ static bool needs_change(const struct extent *x)
 
 	if (!x->cur.generation)
 		return writes;
-	if (x->gen_floor > x->cur.generation || x->want_more || x->promote || x->unfit)
+	if (x->gen_floor > x->cur.generation || x->want_more || x->promote || x->unfit || x->late)
 		return true;
 	for (i = 0; i < x->cur.n; i++) {
 		const struct replica *r = &x->cur.r[i];
@@ -279,8 +280,10 @@ static void work(struct extent *x)
 		}
 		if (change_begin(x) == -ENOSPC)
 			fail_writes(x, MEMX_S_NOSPACE);
-		if (x->state != X_PLACING)
+		if (x->state != X_PLACING) {
 			x->unfit = 0;	/* nobody can take their place: what they refused fails */
+			x->late = 0;	/* it cannot be done without them now */
+		}
 	}
 	if (x->touched && (x->state == X_STEADY || (x->state == X_NONE && list_empty(&x->writes))))
 		extent_free_touched(x);

@@ -71,6 +71,10 @@ enum {
 	FULL_MS			= 1000,	/* a donor that had no room for an extent is not asked again for so long */
 	REFUSED_MS		= 5000,	/* nor one that had none for a page of an extent which it holds */
 	NO_ROOM_SAY_MS		= 10000, /* between two complaints that nobody has room for a replacement */
+	REPAIR_LATE_MS		= 100,		/* answers to repair that take so much longer than the quickest: there is too much under way */
+	REPAIR_LEAST		= 4 * MEMX_PAGE_SIZE,	/* what may be under way for repair at the slowest of donors */
+	REPAIR_FIRST		= 8 * MEMX_PAGE_SIZE,	/* and at one of which it is not known how quick it is now, */
+	REPAIR_KNOWN_MS		= 1000,		/* because repair has had no answer from it for so long */
 	OFFENCE_FORGOTTEN_MS	= 300000,	/* a donor that kept the protocol for so long has a clean record */
 
 	S_LOST			= MEMX_S_COUNT,	/* not from the wire: the connection went before the answer came */
@@ -122,6 +126,7 @@ struct dop {
 	u32 body_off, body_len;
 	u32 mask;			/* FETCH: pages of the request that this asks for; RESERVE: extents reserved before */
 	u32 weight;			/* bytes in the donor's window */
+	u32 share;			/* of what repair may have under way there, bytes, either way */
 	u16 op, flags;
 	u8 class;
 	bool sent, hedge;
@@ -164,6 +169,9 @@ struct core_donor {
 	u64 turns, turn_at;		/* sent so far; when all before the first in sent_waited were answered */
 	u64 window_bytes;		/* of stores that are sent and unanswered */
 	u32 window_requests;
+	u64 repair_bytes, repair_window;	/* under way there for repair, bytes either way, and how much may be */
+	u64 repair_heard;		/* its last answer to repair */
+	u64 repair_base_ns;		/* the quickest of its answers on this connection; 0: none yet */
 	u32 unanswered;
 	struct list in_dying, in_pump;
 	struct rpool *pool;		/* bodies that are nobody's in particular */
@@ -210,6 +218,7 @@ bool donor_same_domain(const struct core_donor *a, const struct core_donor *b);
 void donor_destroy(struct core_donor *d);
 enum core_donor_state donor_state(const struct core_donor *d);
 u64 donor_hedge_delay(const struct core_donor *d);
+u32 donor_repair_pages(const struct core_donor *d);	/* that one request of repair may be about */
 void donor_latency(struct core_donor *d, u64 sent_at);	/* it answers now */
 
 /* ---- placement (place.c) ------------------------------------------------------------------------------------------------ */
@@ -287,7 +296,8 @@ struct extent {
 	bool place_failed;
 	struct list writes;		/* stores and discards, in the order they came */
 	struct list fetches;		/* waiting for a replica to be reachable */
-	struct list in_review, in_later, in_record;
+	struct list in_review, in_later, in_record, in_held;
+	u64 proposed_at, held_at;	/* the change under way; when all but one had answered */
 	u64 retry_at;
 	struct repair *repair;
 	u64 repair_at;			/* not looked at by repair before */
@@ -298,6 +308,7 @@ struct extent {
 	u64 shift_until;
 	u64 promote;			/* donor (as bit) whose syncing copy repair has completed */
 	u64 unfit;			/* donors (by index) that refuse a write which another live copy has: to be replaced */
+	u64 late;			/* donors (by index) that alone hold up a write which another live copy has: let go */
 };
 
 void extent_init(struct extent *x, struct session *s, u32 index);
@@ -315,6 +326,8 @@ bool placement_live_usable(const struct session *s, const struct placement *p);
 unsigned int placement_copies(const struct extent *x, const struct placement *p);
 void extent_count(struct extent *x, int by);
 int change_begin(struct extent *x);
+struct core_donor *change_waits_for(const struct extent *x);	/* it alone has not answered PLACE */
+void change_without(struct extent *x, struct core_donor *d);	/* that one is not waited for */
 void extent_touch(struct extent *x, const struct replica *r);	/* it may be left with what no record names */
 
 enum proposal {
@@ -478,6 +491,7 @@ struct greq {
 	struct list in_link;		/* busy or free */
 	struct list in_extent;		/* writes or waiting fetches */
 	struct list in_fetching;	/* core->fetching: fetches that a donor was asked for */
+	struct list in_held;		/* core->held_writes */
 	struct list dops;
 	struct core_link *link;
 	struct extent *extent;
@@ -490,6 +504,8 @@ struct greq {
 	u64 put_off_at;			/* when the last of them first did */
 	u64 tried;			/* FETCH: donors that were asked */
 	u64 hedge_at;
+	u64 asked_at;			/* when a donor was asked last */
+	u64 held_by, held_at;		/* donor (as bit) that alone lacks it, although a live copy has it; since when */
 	u32 cost;			/* of staging */
 	u32 todo;			/* FETCH: pages that nobody brought yet */
 	u16 op;
@@ -602,6 +618,12 @@ void fetch_go(struct greq *req);
 void fetch_fail(struct greq *req, u32 status);
 void fetch_tick(struct relay_core *core);
 
+/* ---- copies that alone hold up a write (late.c) ---------------------------------------------------------------------------- */
+
+void late_write(struct greq *req);
+void late_change(struct extent *x);
+void late_tick(struct relay_core *core);
+
 /* ---- repair (repair.c) ---------------------------------------------------------------------------------------------------- */
 
 void repair_tick(struct relay_core *core);
@@ -645,6 +667,7 @@ struct relay_core {
 	struct list dying_links, dying_donors, step, review, pump;	/* the marks */
 	struct list dead_links;
 	struct list fetching;
+	struct list held_writes, held_changes;	/* late.c */
 	struct list retry;
 	bool draining;
 	u64 drain_until;		/* draining: not waited for longer */

@@ -81,6 +81,7 @@ struct core_link *core_link_up(struct relay_core *core, const struct core_guest_
 		list_add_tail(&link->reqs[i].in_link, &link->free);
 		list_init(&link->reqs[i].in_extent);
 		list_init(&link->reqs[i].in_fetching);
+		list_init(&link->reqs[i].in_held);
 		list_init(&link->reqs[i].dops);
 	}
 	for (i = 0; i < lanes; i++)
@@ -379,6 +380,7 @@ void greq_forget(struct greq *req, u64 donor)
 	req->tried &= ~donor;
 	req->refused &= ~donor;
 	req->put_off &= ~donor;
+	req->held_by &= ~donor;
 	for (i = 0; i < req->count; i++) {
 		req->wrong[i] &= ~donor;
 		req->missing[i] &= ~donor;
@@ -394,6 +396,7 @@ void greq_drop(struct greq *req)
 		dop_cancel(list_first(&req->dops, struct dop, in_req));
 	list_del(&req->in_extent);
 	list_del(&req->in_fetching);
+	list_del(&req->in_held);
 	for (i = 0; i < req->count; i++)
 		rbuf_put(req->got[i].buf);
 	rbuf_put(req->body);

@@ -4,6 +4,7 @@
  *
  * One decision after the other, each on the placement that the one before left:
  *	who was repaired becomes live, who is lost or away stale;
+ *	who alone holds up a write that others took is stale, too, if another live copy is left;
  *	who refuses a write that others took is left out as well, if no fewer copies are left with those who take the places;
  *	copies that are missing get donors; what is named beyond need goes.
  * Only then, for the copies that were chosen, room is reserved.
@@ -54,6 +55,33 @@ static void drop_lost(struct extent *x, struct placement *p)
 			continue;
 		/* A syncing one, too: it may have been a live one before, and hold what the live ones have damaged. */
 		if (one_serves || (r->state == MEMX_R_SYNCING && placement_count(p, MEMX_R_LIVE)))
+			r->state = MEMX_R_STALE;
+	}
+}
+
+/* Is there a live copy within reach that is not late? */
+static bool one_is_in_time(const struct extent *x, const struct placement *p)
+{
+	u8 i;
+
+	for (i = 0; i < p->n; i++) {
+		const struct replica *r = &p->r[i];
+
+		if (r->state == MEMX_R_LIVE && r->donor && replica_usable(x->s, r) && !(x->late & bit64(r->donor->index)))
+			return true;
+	}
+	return false;
+}
+
+/* Those that alone hold up a write: late.c. Never the last live copy, nor for one that is as late. */
+static void drop_late(const struct extent *x, struct placement *p)
+{
+	u8 i;
+
+	for (i = 0; x->late && i < p->n; i++) {
+		struct replica *r = &p->r[i];
+
+		if (r->donor && x->late & bit64(r->donor->index) && replica_takes_writes(r) && one_is_in_time(x, p))
 			r->state = MEMX_R_STALE;
 	}
 }
@@ -141,7 +169,8 @@ static void no_room(struct extent *x)
 static bool add_copies(struct extent *x, struct placement *p, u8 state)
 {
 	struct session *s = x->s;
-	u64 failed = failed_here(x, false) | x->unfit, never = x->unfit | (state == MEMX_R_LIVE ? 0 : failed_here(x, true));
+	u64 left = x->unfit | x->late, failed = failed_here(x, false) | left;
+	u64 never = left | (state == MEMX_R_LIVE ? 0 : failed_here(x, true));
 
 	/* A copy that only moves goes where it is to go; where one is missing beside, that comes first, and it stays. */
 	if (x->shift && (placement_copies(x, p) + 1 < s->replicas || (placement_copies(x, p) < s->replicas && !shift_target(x, p))))
@@ -328,16 +357,21 @@ enum proposal extent_propose(struct extent *x, struct placement *p)
 	bool fresh, all;
 	int i;
 
-	if (x->shift_to & x->unfit)	/* a copy was on its way there */
+	if (x->shift_to & (x->unfit | x->late))	/* a copy was on its way there */
 		balance_give_up(x);
 	*p = x->cur;
 	promote(x, p);
 	drop_lost(x, p);
+	drop_late(x, p);
 	fresh = !placement_count(p, MEMX_R_LIVE);
 	if (!fresh && !placement_live_usable(s, p))
 		return PROPOSE_WAIT;
 	if (!replace_unfit(x, p, &all))
 		all = add_copies(x, p, fresh ? MEMX_R_LIVE : MEMX_R_SYNCING);
+	if (fresh && x->late && !placement_count(p, MEMX_R_LIVE)) {	/* rather one that is slow than none */
+		x->late = 0;
+		all = add_copies(x, p, MEMX_R_LIVE);
+	}
 	provide(x, p, all);
 	if (!placement_count(p, MEMX_R_LIVE))
 		return any_ready(s) && !any_expected(s) ? PROPOSE_NOSPACE : PROPOSE_WAIT;

@@ -20,7 +20,8 @@
  * live source says that it was: there is no page by which to tell.
  *
  * What goes out is bounded by a number of extents, which the guests that lack copies share, by two requests per extent, by a rate
- * for all of them together, and by a quarter of each donor's window, which foreground stores are sent before.
+ * for all of them together, and by a quarter of each donor's window, which foreground stores are sent before;
+ * less where the donor is slow (donor.c).
  */
 #include "repair.h"
 

@@ -105,6 +105,7 @@ static void unlink_extent(struct extent *x)
 	list_del(&x->in_review);
 	list_del(&x->in_later);
 	list_del(&x->in_record);
+	list_del(&x->in_held);
 }
 
 /* Less was granted than the guest asked for. A donor may have named, truly or not, one of those that are cut off. */
@@ -202,6 +203,7 @@ void session_forget(struct session *s, u32 index)
 		x->promote &= keep;
 		x->leave &= keep;
 		x->unfit &= keep;
+		x->late &= keep;
 		if ((x->shift | x->shift_to) & ~keep)
 			balance_give_up(x);
 	}

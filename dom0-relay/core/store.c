@@ -170,8 +170,10 @@ static void store_check(struct greq *req)
 
 		if (r->state != MEMX_R_LIVE && r->state != MEMX_R_SYNCING)
 			continue;
-		if (!((req->done | req->refused) & bit))
+		if (!((req->done | req->refused) & bit)) {
+			late_write(req);
 			return;
+		}
 		refused |= req->refused & bit;
 		taken |= r->state == MEMX_R_LIVE && req->done & bit;
 	}
@@ -388,6 +390,7 @@ static void store_ask(struct greq *req, struct core_donor *d)
 	list_add_tail(&dop->in_session, &x->s->dops);
 	list_add_tail(&dop->in_req, &req->dops);
 	req->out |= bit64(d->index);
+	req->asked_at = x->s->core->now;
 	donor_queue(dop);
 }
 
@@ -411,6 +414,8 @@ bool store_send(struct greq *req)
 	}
 	if (all)
 		store_check(req);	/* the record may have lost the one that was waited for */
+	else
+		late_write(req);
 	return all;
 }
 

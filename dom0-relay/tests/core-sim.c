@@ -25,7 +25,7 @@
 #include "sim.h"
 
 enum {
-	SIM_N		= 5800,		/* per regime, plainly built: more than 100,000 in all */
+	SIM_N		= 5200,		/* per regime, plainly built: more than 100,000 in all */
 	SIM_N_CHECKED	= 100,		/* per regime, under a sanitizer, which takes its time */
 	SIM_STEPS	= 700,
 	SIM_PROCESSES	= 16,		/* at most */
@@ -148,6 +148,20 @@ static const struct regime lives = {
 	.want = { WANT(struck[FAULT_RESUME], 1000), WANT(struck[FAULT_DETACH], 350), WANT(struck[FAULT_GONE], 230),
 		  WANT(struck[FAULT_FREE], 200), WANT(core.detaches, 350), WANT(core.sessions_freed, 400),
 		  WANT(core.donor_new_instances, 600), WANT(core.replicas_repaired, 360) },
+};
+
+static const struct regime slow = {
+	.name = "slow donors", .donors_min = 2, .replicas = 2,
+	.weight = { [FAULT_DROP] = 1, [FAULT_HANG] = 1, [FAULT_HEAL] = 8, [FAULT_RELAY] = 1, [FAULT_GUEST] = 1, [FAULT_MEMORY] = 2,
+		    [FAULT_SLOW] = 20 },
+	.want = { WANT(struck[FAULT_SLOW], 3000), WANT(core.late_copies, 290), WANT(core.replicas_repaired, 900),
+		  WANT(lost_again, 1000) },
+};
+static const struct regime slow_triples = {
+	.name = "and of three copies", .donors_min = 3, .replicas = 3,
+	.weight = { [FAULT_DROP] = 1, [FAULT_HANG] = 1, [FAULT_HEAL] = 8, [FAULT_RELAY] = 1, [FAULT_MEMORY] = 2, [FAULT_SLOW] = 20 },
+	.want = { WANT(struck[FAULT_SLOW], 3000), WANT(core.late_copies, 550), WANT(core.replicas_repaired, 1600),
+		  WANT(lost_again, 2000) },
 };
 
 /* With a liar, the honest ones must not be suspected for what this world's random clock does to them: that were two failures. */
@@ -295,7 +309,8 @@ static void say(const struct regime *r, u64 n, const struct sum *sum)
 	static const struct want said[] = {
 		WANT(core.stores, 0), WANT(core.fetches, 0), WANT(core.discards, 0), WANT(core.records, 0), WANT(core.resends, 0),
 		WANT(core.hedges, 0), WANT(core.donor_losses, 0), WANT(core.donor_new_instances, 0), WANT(core.replicas_dropped, 0),
-		WANT(core.replicas_repaired, 0), WANT(core.bad_pages, 0), WANT(core.pages_healed, 0), WANT(core.asks, 0),
+		WANT(core.late_copies, 0), WANT(core.replicas_repaired, 0), WANT(core.bad_pages, 0), WANT(core.pages_healed, 0),
+		WANT(core.asks, 0),
 		WANT(core.reclaimed, 0), WANT(core.balanced, 0), WANT(core.given_up, 0), WANT(core.condemned, 0), WANT(core.disowned, 0),
 		WANT(core.detaches, 0), WANT(core.sessions_freed, 0), WANT(core.store_errors, 0),
 		WANT(guest.stores_again, 0), WANT(guest.stores_again_ok, 0), WANT(guest.discards_again, 0),
@@ -349,7 +364,7 @@ static void run(const struct regime *r)
 
 #define REGIMES(X)										\
 	X(calm) X(connections) X(pairs) X(relays) X(memory) X(liars) X(odd) X(odd_pairs) X(changing) X(rot) X(triples)	\
-	X(narrow) X(scarce) X(limits) X(selfish) X(selfish_triples) X(left_behind) X(lives)
+	X(narrow) X(scarce) X(limits) X(selfish) X(selfish_triples) X(left_behind) X(lives) X(slow) X(slow_triples)
 
 #define TEST(regime)										\
 static void sim_##regime(void **state)								\

@@ -19,18 +19,6 @@ static bool leaves_out(struct wdonor *d, struct frame *f)
 	return (memx_le16(f->hdr.op) & ~MEMX_OP_REPLY) != left_out || (after && after--);
 }
 
-static u32 ms_until(const struct wreq *r, u32 most)
-{
-	u64 began = w->now;
-
-	while (!r->done && w->now - began < most * MS) {
-		world_settle(w);
-		if (!r->done)
-			world_tick(w);
-	}
-	return (u32)((w->now - began) / MS);
-}
-
 /* As much as the guest may have on its way, anywhere but in the first extent. */
 static void storm(void)
 {

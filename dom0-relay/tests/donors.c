@@ -38,6 +38,18 @@ void fetched(u32 slot, u32 count)
 	assert_int_equal(wguest_do(g, wguest_fetch(g, slot, count)), MEMX_S_OK);
 }
 
+u32 ms_until(const struct wreq *r, u32 most)
+{
+	u64 began = w->now;
+
+	while (!r->done && w->now - began < most * MS) {
+		world_settle(w);
+		if (!r->done)
+			world_tick(w);
+	}
+	return (u32)((w->now - began) / MS);
+}
+
 struct wdonor *donor_of(const u8 id[16])
 {
 	u32 i;

@@ -17,6 +17,8 @@ int teardown(void **state);
 /* Done by the guest, and it went well. */
 void stored(u32 slot, u32 count);
 void fetched(u32 slot, u32 count);
+/* Lets time pass until it is answered, but not more than @most ms. How long that took. */
+u32 ms_until(const struct wreq *r, u32 most);
 struct wdonor *donor_of(const u8 id[16]);
 /* The @n-th replica of the extent, by the record that the guest holds. */
 struct wdonor *holder(u32 extent, u32 n);

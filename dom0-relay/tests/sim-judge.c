@@ -56,6 +56,7 @@ static void heal(struct sim *s)
 
 	for (i = 0; i < w->donors; i++) {
 		w->donor[i].hung = false;
+		w->donor[i].work_ns = 0;
 		sim_donor_back(w, &w->donor[i]);	/* a new relay may have let go what a guest's map needs */
 		core_donor_empty(w->core, w->donor[i].name, false, w->now);
 		wdonor_limit(&w->donor[i], w->donor[i].chunks);

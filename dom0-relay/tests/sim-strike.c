@@ -340,6 +340,13 @@ static bool drain(struct world *w, struct wdonor *d)
 	return d->cd && !core_donor_empty(w->core, d->name, die(w, 3), w->now);
 }
 
+/* It takes its time for each frame, as one behind a narrow line does; or is quick again. */
+static bool slow(struct world *w, struct wdonor *d)
+{
+	d->work_ns = die(w, 3) ? (20 + die(w, 200)) * MS : 0;
+	return d->work_ns;
+}
+
 /* The relay that was left behind: is told that a guest has gone, or ends. */
 static bool old_relay(struct world *w, struct wguest *g)
 {
@@ -398,6 +405,8 @@ static bool strikes(struct sim *s, enum fault fault)
 	case FAULT_LIMIT:
 		wdonor_limit(d, die(w, 3) ? die(w, d->chunks + 1) : d->chunks);
 		return true;
+	case FAULT_SLOW:
+		return slow(w, d);
 	case FAULT_RESUME:
 	case FAULT_DETACH:
 	case FAULT_GONE:

@@ -92,8 +92,8 @@ static void op_donor_send(void *ctx, void *donor, const struct memx_hdr *hdr, co
 	assert(d->conn && d->conn->open);
 	f = frame_gather(hdr, segs, n);
 	f->due = d->w->now + d->way_ns;
-	if (d->work_ns)
-		f->due = d->busy_until = (f->due > d->busy_until ? f->due : d->busy_until) + d->work_ns;
+	if (d->work_ns || d->byte_ns)
+		f->due = d->busy_until = (f->due > d->busy_until ? f->due : d->busy_until) + d->work_ns + f->len * d->byte_ns;
 	list_add_tail(&f->in_queue, &d->conn->to_donor);
 }
 

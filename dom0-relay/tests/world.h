@@ -90,6 +90,7 @@ struct wdonor {
 	bool there;			/* accepts connections */
 	bool hung;			/* nothing is delivered to it or from it */
 	u64 way_ns, work_ns;		/* a frame is so long on its way to it; and then its turn comes, so long behind the one before */
+	u64 byte_ns;			/* and each byte of it takes so long */
 	u64 busy_until;
 	u64 connect_at;
 	/* A hostile donor: may change a frame on its way to the relay; false: it is dropped. NULL: honest. */

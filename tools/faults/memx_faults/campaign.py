@@ -277,7 +277,7 @@ class Campaign:
         row["before"] = quiet["rate"]
         row["seconds"] = seconds
         row["away_ms"] = judge.excused([(kind, start * 1000, end * 1000) for kind, start, end in windows.values()])
-        row["verdict"] = judge.of_row({f.kind, f.beside and f.beside.kind}, row)
+        row["verdict"] = judge.of_row(row)
         if f.destroys:
             row["repair_s"] = self.rebuilt_s or seconds
             self.sequential += 1

@@ -5,13 +5,9 @@ Less than a second where another live copy is within reach of the relay. What pu
 for: for so long as that lasted, as it was measured, a page may wait longer. That is the time in which the relay was away (killed
 until it ran again, or stopped), and the time in which both donors of a pair had no use: the copies of a donor that was killed are
 gone for good, those of one that is silent or slow until it is so no more.
-
-One that is slow, but goes on, is another matter: a relay waits with stores for a donor that works through what it has for four times
-its donor_timeout (RELIABILITY.md). There it is fetches that may wait less than a second.
 """
 
 PROMISED_MS = 1000
-SLOW_MS = 2400          # a store that a slow donor has to take: four times donor_timeout
 LAG_MS = 500            # a machine that was later than this is no witness
 
 # These take a donor's copies out of reach, or make them late, as long as they last; a kill does for ever.
@@ -43,12 +39,10 @@ def verdict(stall_ms, lag_ms, allowed_ms):
     return "long" if stall_ms - lag_ms >= allowed_ms else ""
 
 
-def of_row(kinds, row):
-    """The verdict over one fault or pair, of these kinds."""
+def of_row(row):
+    """The verdict over one fault or pair: stores like fetches, whatever the kind."""
     away, lag = row["away_ms"], row["lag_ms"]
-    stall = verdict(row["stall_ms"], lag, (SLOW_MS if "slow" in kinds else PROMISED_MS) + away)
-    fetch = verdict(row["fetch_ms"], lag, PROMISED_MS + away) if row["fetch_ms"] is not None else ""
-    return max(stall, fetch, key=("", "late", "long").index)
+    return verdict(row["stall_ms"], lag, PROMISED_MS + away)
 
 
 def reclaim_bound(wait_ms, look_ms=250):
