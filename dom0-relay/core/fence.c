@@ -294,7 +294,10 @@ static int list_done(struct dop *dop, u32 status, const struct memx_head *head, 
 		return -EPROTO;
 	memcpy(&list, body->data, sizeof(list));
 	count = memx_le32(list.count);
-	if (count > MEMX_MAX_EXTENTS || head->len != memx_list_len(count) || (!count && !(head->flags & MEMX_F_LAST)))
+	if (count > MEMX_MAX_EXTENTS || head->len != memx_list_len(count))
+		return -EPROTO;
+	/* Stores wait for the listing, so it is not for the donor to choose how many answers it takes. */
+	if (count < MEMX_MAX_EXTENTS && !(head->flags & MEMX_F_LAST))
 		return -EPROTO;
 	for (i = 0; i < count; i++) {
 		memcpy(&ref, body->data + sizeof(list) + i * sizeof(ref), sizeof(ref));

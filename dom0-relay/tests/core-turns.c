@@ -177,10 +177,55 @@ static void stores_do_not_wait_for_who_refuses(void **state)
 	each_refusal(and_a_store_comes);
 }
 
+/* ---- a donor that tells what it has in many small answers --------------------------------------------------------------------- */
+
+static bool one_by_one(struct wdonor *d, struct frame *f)
+{
+	u32 each = sizeof(struct memx_extent_ref);
+	struct memx_list list;
+
+	(void)d;
+	if (memx_le16(f->hdr.op) != (MEMX_OP_LIST | MEMX_OP_REPLY) || f->len <= sizeof(list) + each)
+		return true;
+	memcpy(&list, f->body, sizeof(list));
+	list.count = memx_put_le32(1);
+	memcpy(f->body, &list, sizeof(list));
+	f->len = sizeof(list) + each;
+	f->hdr.len = memx_put_le32(f->len);
+	f->hdr.flags &= (u8)~MEMX_F_LAST;
+	return true;
+}
+
+static void a_listing_is_not_told_piece_by_piece(void **state)
+{
+	struct wdonor *b;
+	struct wreq *r;
+	u32 k;
+
+	(void)state;
+	w = world_new(11, 3, 400, NULL);
+	g = wguest_new(w, 64 * MANY, 2);
+	assert_true(wguest_start(g));
+	for (k = 0; k < MANY; k++)
+		stored(k * 64, 1);
+	b = holder(0, 0);
+	b->tamper = one_by_one;
+	b->way_ns = 250 * MS;
+	wdonor_drop(b);
+	wdonor_up(b);
+	until_state(b, SD_LISTING);
+	r = wguest_store(g, 8, 1);
+	assert_non_null(r);
+	assert_true(ms_until(r, 5000) < 2000);
+	assert_int_equal(r->status, MEMX_S_OK);
+	assert_true(world_counters(w).donor_violations > 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rule(nobody_keeps_the_turn_of_others), rule(refused_copies_are_made_elsewhere), rule(stores_do_not_wait_for_who_refuses),
+		rule(a_listing_is_not_told_piece_by_piece),
 	};
 
 	return cmocka_run_group_tests_name("relay core: turns", tests, NULL, NULL);
