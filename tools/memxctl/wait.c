@@ -18,7 +18,7 @@ enum {
 
 struct waiting {
 	const char *path, *command, *donor;
-	int64_t mark[4];		/* goes on: one of these changes */
+	int64_t mark[4], copied;	/* goes on: one of these changes */
 	time_t since;
 	bool said;
 };
@@ -66,21 +66,26 @@ static bool goes_on(struct waiting *w, const json_t *data)
 	return changed;
 }
 
-/* Does the relay repair and move at all? */
-static bool rate_is_zero(const struct waiting *w)
+/* Asks how it stands with repair. *@rate: -1 where nobody knows. True: pages have been copied since the last call. */
+static bool copies(struct waiting *w, int64_t *rate)
 {
+	const json_t *data;
 	json_t *reply;
-	bool zero;
+	bool changed;
 
+	*rate = -1;
 	if (!strcmp(w->command, "limit") || ask(w->path, json_pack("{s:s}", "cmd", "repair"), &reply))
 		return false;
-	zero = !number(json_object_get(reply, "data"), "rate");
+	data = json_object_get(reply, "data");
+	changed = w->copied != number(data, "repair_pages");
+	w->copied = number(data, "repair_pages");
+	*rate = number(data, "rate");
 	json_decref(reply);
-	return zero;
+	return changed;
 }
 
 /* Nothing goes on. Says why; true: and nothing will before somebody does something about it. */
-static bool explain(const struct waiting *w, const json_t *data)
+static bool explain(const struct waiting *w, const json_t *data, int64_t rate)
 {
 	const char *why = json_string_value(json_object_get(data, "reclaim_refused"));
 	const char *state = json_string_value(json_object_get(data, "state"));
@@ -95,7 +100,7 @@ static bool explain(const struct waiting *w, const json_t *data)
 		fprintf(stderr, "donor %s is not being emptied any more: the order was taken back, or the relay started anew\n", w->donor);
 		return true;
 	}
-	if (rate_is_zero(w)) {
+	if (!rate) {
 		fprintf(stderr, "the relay's repair_rate is 0, nothing is copied; set it and reload the relay\n");
 		return true;
 	}
@@ -144,6 +149,7 @@ int wait_finished(const char *path, const char *command, const char *donor, json
 {
 	const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000000L };
 	struct waiting w = { .path = path, .command = command, .donor = donor, .since = seconds() };
+	int64_t rate = -1;
 	json_t *reply;
 	int status;
 
@@ -155,12 +161,13 @@ int wait_finished(const char *path, const char *command, const char *donor, json
 		*last = pick(&w, reply);
 		if (is_finished(&w, *last))
 			return 0;
-		if (goes_on(&w, *last)) {
+		/* Of large extents, or at a low rate, none ends for a while, and their pages are copied all the same. */
+		if (goes_on(&w, *last) || (seconds() - w.since >= PATIENCE_S && copies(&w, &rate))) {
 			w.since = seconds();
 			w.said = false;
 		} else if (!w.said && seconds() - w.since >= PATIENCE_S) {
 			w.said = true;
-			if (explain(&w, *last)) {
+			if (explain(&w, *last, rate)) {
 				json_decref(*last);
 				*last = NULL;
 				return EXIT_STUCK;
