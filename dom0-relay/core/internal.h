@@ -247,6 +247,7 @@ unsigned int placement_count(const struct placement *p, u8 state);
 
 /* A donor for one more copy of @x beside those in @p, never one whose bit is in @not; NULL: none has room. */
 bool place_allowed(const struct extent *x, const struct core_donor *d, const struct placement *p, u64 not);
+bool place_shuns(const struct extent *x, const struct placement *p, u64 not);
 struct core_donor *place_choose(struct extent *x, const struct placement *p, u64 not);
 
 /* ---- admission (admit.c): arithmetic only --------------------------------------------------------------------------------- */

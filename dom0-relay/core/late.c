@@ -41,6 +41,15 @@ static u64 behind(const struct core_donor *d)
 	return list_empty(sent) ? 0 : d->core->now - list_entry(sent->next, struct dop, in_donor)->sent_at;
 }
 
+/*
+ * It answers soon whatever it is sent: what waits longer waits in our own queue, behind what others have for it. That is no fault
+ * of its own, and would let one guest's burst cost another one's copies.
+ */
+static bool works_off(const struct session *s, const struct core_donor *d)
+{
+	return donor_ok(d) && s->sd[d->index].state == SD_READY && behind(d) < shortest(d->core);
+}
+
 /* @d was @asked, as were the others of @p, which all have answered @since then. */
 static u64 patience_ends(const struct core_donor *d, const struct placement *p, u64 asked, u64 since)
 {
@@ -140,6 +149,8 @@ static void look_at_writes(struct relay_core *core)
 			late_write(req);
 		} else if (write_due(req, d) > core->now) {
 			core_want_tick(core, write_due(req, d));
+		} else if (works_off(req->extent->s, d)) {
+			core_want_tick(core, core->now + shortest(core) - behind(d));
 		} else if (extent_takes_writes(req->extent)) {	/* else when that change is over */
 			found_late(req->extent, d, req->held_at, "write");
 			req->extent->late |= bit64(d->index);
@@ -191,8 +202,8 @@ static void look_at_changes(struct relay_core *core)
 			core_want_tick(core, x->held_at + shortest(core));
 			return;
 		}
-		d = change_waits_for(x);
-		if (!d || list_empty(&x->writes) || !other_is_live(x, d))
+		d = list_empty(&x->writes) ? NULL : change_waits_for(x);
+		if (!d || !other_is_live(x, d))
 			continue;
 		due = patience_ends(d, &x->next, x->proposed_at, x->held_at);
 		if (due > core->now) {

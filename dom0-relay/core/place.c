@@ -91,7 +91,7 @@ static bool takes_copies(const struct replica *r)
 	return r->state == MEMX_R_LIVE || r->state == MEMX_R_SYNCING;
 }
 
-/* A donor that broke the protocol lately gets a copy only where there is none yet and nobody else has room. */
+/* A donor that broke the protocol lately, or was too slow for others, gets a copy only where there is none yet and nobody else has room. */
 static bool shunned(const struct core_donor *d)
 {
 	return d->shunned_until > d->core->now;
@@ -154,6 +154,20 @@ static struct core_donor *draw(const struct session *s, struct core_donor **from
 bool place_allowed(const struct extent *x, const struct core_donor *d, const struct placement *p, u64 not)
 {
 	return eligible(x, d, p, not, true) && !shunned(d);
+}
+
+/* Is there one that would get a copy, but for what it is left alone for now? */
+bool place_shuns(const struct extent *x, const struct placement *p, u64 not)
+{
+	u32 i;
+
+	for (i = 0; i < CORE_MAX_DONORS; i++) {
+		const struct core_donor *d = x->s->core->donor[i];
+
+		if (d && shunned(d) && eligible(x, d, p, not, false))
+			return true;
+	}
+	return false;
 }
 
 struct core_donor *place_choose(struct extent *x, const struct placement *p, u64 not)

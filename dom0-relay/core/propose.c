@@ -151,10 +151,12 @@ static struct core_donor *shift_target(struct extent *x, const struct placement 
 }
 
 /* Many extents come to it at the same time: counted each, said now and then. */
-static void no_room(struct extent *x)
+static void no_room(struct extent *x, const struct placement *p)
 {
 	struct relay_core *core = x->s->core;
 
+	if (place_shuns(x, p, x->unfit))	/* only to be waited for */
+		return;
 	x->no_room = true;
 	core->count.no_repair_room++;
 	if (core->no_room_said && core->now - core->no_room_said < NO_ROOM_SAY_MS * MS)
@@ -259,7 +261,7 @@ static void provide(struct extent *x, const struct placement *p, bool all)
 			ensure_reserved(x->s, p->r[i].donor);
 	}
 	if (!all && p->n && !x->no_room)
-		no_room(x);
+		no_room(x, p);
 	else if (all)
 		x->no_room = false;
 }

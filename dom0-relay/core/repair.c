@@ -416,9 +416,7 @@ static void look_around(struct relay_core *core)
 		n++;
 		in_want += s->repairing || s->repair_waits;
 	}
-	share = REPAIR_MAX / (in_want ? in_want : 1);
-	if (!share)
-		share = 1;
+	share = in_want ? (REPAIR_MAX + in_want - 1) / in_want : REPAIR_MAX;
 	pos = core->sessions.next;
 	for (i = n ? core->repair_turn++ % n : 0; i; i--)
 		pos = pos->next;
