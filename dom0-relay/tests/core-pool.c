@@ -113,6 +113,10 @@ static bool hides_one(struct wdonor *d, struct frame *f)
 		if (memx_le32(ref[i].extent) != hidden)
 			continue;
 		memmove(&ref[i], &ref[i + 1], (count - i - 1) * sizeof(*ref));
+		if (!(memx_le16(f->hdr.flags) & MEMX_F_LAST)) {		/* has to be full: the first of the next one fills it */
+			ref[count - 1].extent = memx_put_le32(memx_le32(ref[count - 1].extent) + 1);
+			break;
+		}
 		list->count = memx_put_le32(count - 1);
 		f->len = memx_list_len(count - 1);
 		f->hdr.len = memx_put_le32(f->len);

@@ -192,7 +192,7 @@ static bool one_by_one(struct wdonor *d, struct frame *f)
 	memcpy(f->body, &list, sizeof(list));
 	f->len = sizeof(list) + each;
 	f->hdr.len = memx_put_le32(f->len);
-	f->hdr.flags &= (u8)~MEMX_F_LAST;
+	f->hdr.flags = memx_put_le16((u16)(memx_le16(f->hdr.flags) & ~MEMX_F_LAST));
 	return true;
 }
 

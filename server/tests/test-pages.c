@@ -353,8 +353,8 @@ static void of_many_pages_the_damaged_one_is_refused(void **state)
 {
 	struct sess s = one_extent(state);
 	const struct memx_want *want = (const void *)(s.relay->body + MEMX_IO_LEN);
-	u32 slots[MEMX_MAX_PAGES], count, i, k;
-	u64 versions[MEMX_MAX_PAGES];
+	u32 slots[MEMX_MAX_PAGES] = { 0 }, count, i, k;
+	u64 versions[MEMX_MAX_PAGES] = { 0 };
 
 	for (count = 2; count <= MEMX_MAX_PAGES; count += 5) {
 		for (i = 0; i < count; i++) {
