@@ -153,7 +153,7 @@ static void do_detached(struct memx_session *s, bool freed)
 	if (freed)
 		pr_info("all pages were freed at the donors\n");
 	else
-		pr_info("no page of this guest was in that session; another one begins\n");
+		pr_info("that session is not this guest's any more, and swap is off; another one begins\n");
 	wake_up_all(&s->idle_wait);
 }
 

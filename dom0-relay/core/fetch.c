@@ -11,7 +11,8 @@
  * is as late as a donor's silence would be is asked elsewhere at any price.
  *
  * Where no replica is left to ask, but a live one is merely away, the request waits in its extent until that one is back or the
- * record has changed; where one could not be asked for want of a buffer, for a moment. Otherwise each page that nobody had gets the status that says most about why.
+ * record has changed; where one could not be asked for want of a buffer, for a moment (or, during a change of the record, until
+ * that is over). Otherwise each page that nobody had gets the status that says most about why.
  */
 #include "internal.h"
 #include "user/checks.h"

@@ -156,7 +156,7 @@ bool place_allowed(const struct extent *x, const struct core_donor *d, const str
 	return eligible(x, d, p, not, true) && !shunned(d);
 }
 
-/* Is there one that would get a copy, but for what it is left alone for now? */
+/* Is there a donor that would get a copy if it were not shunned? Then that is a matter of time, and not of room. */
 bool place_shuns(const struct extent *x, const struct placement *p, u64 not)
 {
 	u32 i;

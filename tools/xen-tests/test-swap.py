@@ -79,8 +79,10 @@ def sort_in_place(t):
     before = t.vmstat("guest0")
     cluster = t.sh("guest0", "cat /proc/sys/vm/page-cluster").strip()
     t.sh("guest0", "echo 5 >/proc/sys/vm/page-cluster")
-    said = t.start("guest0", t.push_program("guest0", "memx-sort"), str(mib), "7").end()
-    t.sh("guest0", f"echo {cluster} >/proc/sys/vm/page-cluster")
+    try:
+        said = t.start("guest0", t.push_program("guest0", "memx-sort"), str(mib), "7").end()
+    finally:
+        t.sh("guest0", f"echo {cluster} >/proc/sys/vm/page-cluster")
     after = t.vmstat("guest0")
     assert said.status == 0 and f"sorted and verified {mib << 14} records" in said.out, f"memx-sort: {said}"
     out, back = after["pswpout"] - before["pswpout"], after["pswpin"] - before["pswpin"]
