@@ -242,7 +242,8 @@ static int scan_done(struct dop *dop, u32 status, const struct memx_head *head, 
 		goto broken;
 	memcpy(&list, body->data, sizeof(list));
 	count = memx_le32(list.count);
-	if (count > MEMX_MAX_SCAN || head->len != memx_scan_len(count) || (!count && !(head->flags & MEMX_F_LAST)))
+	/* A place among those that are repaired is kept until the last answer, so it is not for the donor to choose how many it takes. */
+	if (count > MEMX_MAX_SCAN || head->len != memx_scan_len(count) || (count < MEMX_MAX_SCAN && !(head->flags & MEMX_F_LAST)))
 		goto broken;
 	for (i = 0; i < count; i++) {
 		memcpy(&want, body->data + sizeof(list) + i * sizeof(want), sizeof(want));

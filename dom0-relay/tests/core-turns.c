@@ -179,13 +179,15 @@ static void stores_do_not_wait_for_who_refuses(void **state)
 
 /* ---- a donor that tells what it has in many small answers --------------------------------------------------------------------- */
 
+static u16 told_in_pieces;		/* LIST or SCAN; what they list has the same size */
+
 static bool one_by_one(struct wdonor *d, struct frame *f)
 {
 	u32 each = sizeof(struct memx_extent_ref);
 	struct memx_list list;
 
 	(void)d;
-	if (memx_le16(f->hdr.op) != (MEMX_OP_LIST | MEMX_OP_REPLY) || f->len <= sizeof(list) + each)
+	if (memx_le16(f->hdr.op) != (told_in_pieces | MEMX_OP_REPLY) || f->len <= sizeof(list) + each)
 		return true;
 	memcpy(&list, f->body, sizeof(list));
 	list.count = memx_put_le32(1);
@@ -209,6 +211,7 @@ static void a_listing_is_not_told_piece_by_piece(void **state)
 	for (k = 0; k < MANY; k++)
 		stored(k * 64, 1);
 	b = holder(0, 0);
+	told_in_pieces = MEMX_OP_LIST;
 	b->tamper = one_by_one;
 	b->way_ns = 250 * MS;
 	wdonor_drop(b);
@@ -221,11 +224,72 @@ static void a_listing_is_not_told_piece_by_piece(void **state)
 	assert_true(world_counters(w).donor_violations > 0);
 }
 
+/* The only source tells one slot at a time: its connection ends, and what it is asked next it answers as it should. */
+static void a_scan_is_not_told_piece_by_piece(void **state)
+{
+	struct wdonor *b;
+
+	(void)state;
+	cluster(3, 2);
+	stored(0, 32);
+	b = holder(0, 0);
+	told_in_pieces = MEMX_OP_SCAN;
+	b->tamper = one_by_one;
+	away(holder(0, 1));
+	pass_seconds(15);
+	assert_true(world_counters(w).donor_violations > 0);
+	b->tamper = NULL;
+	repaired();
+	assert_int_equal(live_copies(0), 2);
+	fetched(0, 32);
+}
+
+enum { LONG_ORDER = 11 };
+
+static void long_extents(struct core_config *cfg)
+{
+	cfg->extent_order = LONG_ORDER;
+	cfg->staging_bytes = 16 << 20;
+}
+
+static u32 scan_answers;
+
+static bool counts_scans(struct wdonor *d, struct frame *f)
+{
+	(void)d;
+	scan_answers += memx_le16(f->hdr.op) == (MEMX_OP_SCAN | MEMX_OP_REPLY);
+	return true;
+}
+
+/* More slots than one answer has room for: an honest donor tells of them in answers that are full, to the last. */
+static void a_long_extent_takes_several_scans(void **state)
+{
+	u32 slot, slots = 1 << LONG_ORDER;
+
+	(void)state;
+	w = world_new(11, 3, 64, long_extents);
+	g = wguest_new(w, slots, 2);
+	assert_true(wguest_start(g));
+	assert_int_equal(g->order, LONG_ORDER);
+	for (slot = 0; slot < slots; slot += 32)
+		stored(slot, 32);
+	scan_answers = 0;
+	holder(0, 0)->tamper = counts_scans;
+	away(holder(0, 1));
+	pass_seconds(11);
+	repaired();
+	assert_true(scan_answers >= 2);
+	assert_int_equal(world_counters(w).donor_violations, 0);
+	for (slot = 0; slot < slots; slot += 32)
+		fetched(slot, 32);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rule(nobody_keeps_the_turn_of_others), rule(refused_copies_are_made_elsewhere), rule(stores_do_not_wait_for_who_refuses),
-		rule(a_listing_is_not_told_piece_by_piece),
+		rule(a_listing_is_not_told_piece_by_piece), rule(a_scan_is_not_told_piece_by_piece),
+		rule(a_long_extent_takes_several_scans),
 	};
 
 	return cmocka_run_group_tests_name("relay core: turns", tests, NULL, NULL);
