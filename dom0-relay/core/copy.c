@@ -177,7 +177,7 @@ static int stored(struct dop *dop, u32 status, const struct memx_head *head, str
 	u32 i, slot, refused = MEMX_S_OK, said;
 	u64 version;
 
-	list_del(&dop->in_req);
+	repair_moved(dop);
 	if (status == MEMX_S_PARTIAL) {
 		if (head->len != memx_want_len(dop->mask))
 			goto broken;
@@ -293,7 +293,7 @@ static int fetched(struct dop *dop, u32 status, const struct memx_head *head, st
 	struct memx_io io;
 	struct rbuf *buf;
 
-	list_del(&dop->in_req);
+	repair_moved(dop);
 	if (status != MEMX_S_OK && status != MEMX_S_PARTIAL) {
 		repair_refused(r, dop->donor, status);
 		batch_failed(r);

@@ -21,7 +21,8 @@
  *
  * What goes out is bounded by a number of extents, which the guests that lack copies share, by two requests per extent, by a rate
  * for all of them together, and by a quarter of each donor's window, which foreground stores are sent before;
- * less where the donor is slow (donor.c).
+ * less where the donor is slow (donor.c). Of the places of those extents half at most are kept by donors that are slow to answer,
+ * where others have a use for them.
  */
 #include "repair.h"
 
@@ -167,6 +168,12 @@ struct dop *repair_dop(struct repair *r, struct core_donor *d, u16 op, dop_done 
 	return dop;
 }
 
+void repair_moved(struct dop *dop)
+{
+	list_del(&dop->in_req);
+	dop->repair->moved_at = dop->repair->x->s->core->now;
+}
+
 /* ---- SCAN ------------------------------------------------------------------------------------------------------------------- */
 
 static int scan_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body);
@@ -228,7 +235,7 @@ static int scan_done(struct dop *dop, u32 status, const struct memx_head *head, 
 	struct memx_want want;
 	u32 i, count, at;
 
-	list_del(&dop->in_req);
+	repair_moved(dop);
 	if (status != MEMX_S_OK) {
 		if (last_resort(r, d)) {
 			scan_over(r);	/* it would have been of use, no more */
@@ -318,6 +325,11 @@ static struct replica *find_target(struct extent *x)
 	return NULL;
 }
 
+static bool takes_part(const struct extent *x, const struct replica *c, const struct replica *target)
+{
+	return c == target || (replica_usable(x->s, c) && !done_without(x, c));
+}
+
 static void repair_start(struct extent *x, struct replica *target)
 {
 	struct session *s = x->s;
@@ -328,6 +340,7 @@ static void repair_start(struct extent *x, struct replica *target)
 
 	r->x = x;
 	r->target = target->donor;
+	r->moved_at = core->now;
 	r->first = x->index << s->order;
 	r->slots = left < 1U << s->order ? left : 1U << s->order;
 	r->have = core_zalloc(r->slots * sizeof(*r->have));
@@ -341,7 +354,7 @@ static void repair_start(struct extent *x, struct replica *target)
 	for (i = 0; i < x->cur.n; i++) {
 		struct replica *c = &x->cur.r[i];
 
-		if (c != target && (!replica_usable(s, c) || done_without(x, c)))
+		if (!takes_part(x, c, target))
 			continue;
 		if (c != target) {
 			r->source[r->sources].donor = c->donor;
@@ -365,9 +378,109 @@ static bool live_source(const struct extent *x)
 	return false;
 }
 
-static void look_at(struct extent *x, u32 share)
+/* ---- whose turn it is --------------------------------------------------------------------------------------------------------- */
+
+/*
+ * A place is kept for as long as the donors of its extent take to answer. So that those which are slow, by nature or on purpose, do
+ * not keep all the others waiting, half of the places are theirs, and what is left over: an extent that has to do with one of
+ * them and comes in addition is passed over for those that have not, and the last that came gives its place to one of these.
+ */
+struct look {
+	struct relay_core *core;
+	u32 share;				/* of the places, for each guest */
+	u64 slow;				/* donors (by index) whose answer a pass waits for at length */
+	u32 kept, kept_of_guest;		/* places that they keep, of them those of the guest that is looked at */
+	struct extent *passed_over[REPAIR_MAX];
+	u32 passed;
+	struct extent *waits;			/* for a place, and has nothing to do with them; of the guest that is looked at */
+};
+
+/* Donors (by index) that the pass has waited for, and for nothing else, for too long. */
+static u64 waited_for(const struct repair *r)
 {
-	struct relay_core *core = x->s->core;
+	const struct relay_core *core = r->x->s->core;
+	u64 since = r->moved_at > core->judge_from ? r->moved_at : core->judge_from, donors = 0;
+	const struct list *pos;
+
+	if (core->now - since < REPAIR_LATE_MS * MS)
+		return 0;
+	list_for_each(pos, &r->dops)
+		donors |= bit64(list_entry(pos, struct dop, in_req)->donor->index);
+	return donors;
+}
+
+static void count_kept(struct look *l, const struct session *s)
+{
+	const struct list *pos;
+
+	l->slow = 0;
+	l->kept = 0;
+	l->kept_of_guest = 0;
+	list_for_each(pos, &l->core->repairs) {
+		const struct repair *r = list_entry(pos, struct repair, in_core);
+		u64 donors = waited_for(r);
+
+		l->slow |= donors;
+		l->kept += donors != 0;
+		l->kept_of_guest += donors && r->x->s == s;
+	}
+}
+
+static bool has_to_do_with(const struct extent *x, u64 donors, const struct replica *target)
+{
+	u8 i;
+
+	for (i = 0; donors && i < x->cur.n; i++)
+		if (takes_part(x, &x->cur.r[i], target) && donors & bit64(x->cur.r[i].donor->index))
+			return true;
+	return false;
+}
+
+static bool place_free(const struct look *l, const struct session *s)
+{
+	return l->core->repairing < REPAIR_MAX && s->repairing < l->share;
+}
+
+static void wants_place(struct look *l, struct extent *x, struct replica *target)
+{
+	bool slow = has_to_do_with(x, l->slow, target);
+
+	if (slow && (l->kept >= REPAIR_MAX / 2 || l->kept_of_guest >= (l->share + 1) / 2)) {
+		x->s->repair_waits = true;
+		if (l->passed < REPAIR_MAX)
+			l->passed_over[l->passed++] = x;
+	} else if (place_free(l, x->s)) {
+		repair_start(x, target);
+	} else {
+		x->s->repair_waits = true;
+		if (!slow && !l->waits)
+			l->waits = x;
+	}
+}
+
+/* It waits, and those that are slow have more than their half: of the guest's share where that is used up, else of all. */
+static void make_place(struct look *l)
+{
+	struct extent *x = l->waits;
+	bool of_guest = x->s->repairing >= l->share;
+	struct list *pos;
+
+	if (of_guest ? l->kept_of_guest <= l->share / 2 : l->kept <= REPAIR_MAX / 2)
+		return;
+	for (pos = l->core->repairs.prev; pos != &l->core->repairs; pos = pos->prev) {
+		struct repair *r = list_entry(pos, struct repair, in_core);
+
+		if (!waited_for(r) || (of_guest && r->x->s != x->s))
+			continue;
+		repair_fail(r);
+		repair_start(x, find_target(x));
+		return;
+	}
+}
+
+static void look_at(struct look *l, struct extent *x)
+{
+	struct relay_core *core = l->core;
 	struct replica *target;
 
 	if (x->repair || !extent_takes_writes(x) || x->promote || x->repair_at > core->now || !live_source(x))
@@ -377,10 +490,7 @@ static void look_at(struct extent *x, u32 share)
 		x->want_more = true;		/* its record is to change */
 		extent_review(x);
 	} else if (target) {
-		if (core->repairing < REPAIR_MAX && x->s->repairing < share)
-			repair_start(x, target);
-		else
-			x->s->repair_waits = true;
+		wants_place(l, x, target);
 	} else if (extent_wants_copy(x)) {
 		x->want_more = true;
 		x->repair_at = core->now + REPAIR_ROOM_MS * MS;
@@ -388,18 +498,22 @@ static void look_at(struct extent *x, u32 share)
 	}
 }
 
-static void look_through(struct session *s, u32 share)
+static void look_through(struct look *l, struct session *s)
 {
 	u32 n;
 
 	s->repair_waits = false;
 	if (s->state != SESSION_ATTACHED)
 		return;
+	count_kept(l, s);
+	l->waits = NULL;
 	for (n = 0; n < s->extents && n < REPAIR_LOOK; n++) {
 		if (s->repair_next >= s->extents)
 			s->repair_next = 0;
-		look_at(&s->extent[s->repair_next++], share);
+		look_at(l, &s->extent[s->repair_next++]);
 	}
+	if (l->waits)
+		make_place(l);
 }
 
 /*
@@ -408,7 +522,8 @@ static void look_through(struct session *s, u32 share)
  */
 static void look_around(struct relay_core *core)
 {
-	u32 n = 0, in_want = 0, i, share;
+	struct look l = { .core = core };
+	u32 n = 0, in_want = 0, i;
 	struct list *pos;
 
 	list_for_each(pos, &core->sessions) {
@@ -417,15 +532,18 @@ static void look_around(struct relay_core *core)
 		n++;
 		in_want += s->repairing || s->repair_waits;
 	}
-	share = in_want ? (REPAIR_MAX + in_want - 1) / in_want : REPAIR_MAX;
+	l.share = in_want ? (REPAIR_MAX + in_want - 1) / in_want : REPAIR_MAX;
 	pos = core->sessions.next;
 	for (i = n ? core->repair_turn++ % n : 0; i; i--)
 		pos = pos->next;
 	for (i = 0; i < n; i++, pos = pos->next) {
 		if (pos == &core->sessions)
 			pos = pos->next;
-		look_through(list_entry(pos, struct session, in_core), share);
+		look_through(&l, list_entry(pos, struct session, in_core));
 	}
+	for (i = 0; i < l.passed; i++)
+		if (place_free(&l, l.passed_over[i]->s))
+			repair_start(l.passed_over[i], find_target(l.passed_over[i]));
 }
 
 void repair_tick(struct relay_core *core)

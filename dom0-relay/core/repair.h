@@ -25,6 +25,7 @@ struct repair {
 	struct list dops;
 	struct extent *x;
 	struct core_donor *target;
+	u64 moved_at;			/* begun, or the last answer came */
 	u32 first, slots;		/* of the extent */
 	u32 scans;			/* unfinished */
 	u32 next;			/* slot from which copying goes on, relative */
@@ -39,6 +40,7 @@ struct repair {
 };
 
 struct dop *repair_dop(struct repair *r, struct core_donor *d, u16 op, dop_done done);
+void repair_moved(struct dop *dop);		/* its answer came */
 void repair_fail(struct repair *r);		/* ends the pass; the next one begins in a moment */
 void repair_refused(struct repair *r, struct core_donor *d, u32 status);
 void repair_stuck(struct repair *r, u32 at);	/* the same, where no copy of this slot is right */
