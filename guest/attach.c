@@ -13,7 +13,7 @@
 #define RETRY_BUSY	(1000 * MS)	/* should the departure of the client before not be heard */
 #define STRIDE_MAX	(1U << 16)	/* epochs at once, behind a fence */
 #define CLIMB_MAX	(1ULL << 31)	/* further than this from the last grant only one at once: ATTACH tells of 2^32 - 1 */
-#define PROVEN		(2000 * MS)	/* an attachment that was lost before came to nothing, too */
+#define PROVEN		(2000 * MS)	/* an attachment that lasted so long was one, however many before it came to nothing */
 
 static const char *const state_names[MEMX_A_STATES] = {
 	[MEMX_A_STOPPED]	= "stopped",
@@ -122,12 +122,34 @@ static void go_down(struct memx_attacher *a, u64 now, u64 delay)
 		a->retry_at = 1;
 }
 
+static u64 due_pause(const struct memx_attacher *a)
+{
+	return min((u64)(RETRY_MIN << min(a->attempts, 10U)), (u64)RETRY_MAX);
+}
+
 static u64 backoff(struct memx_attacher *a)
 {
-	u64 delay = RETRY_MIN << min(a->attempts, 10U);
+	u64 delay = due_pause(a);
 
 	a->attempts++;
-	return min(delay, (u64)RETRY_MAX);
+	return delay;
+}
+
+/*
+ * An attachment is lost. Who grants and then serves nothing, or is fenced at once, is not asked again without end: the next one
+ * begins a pause after this one did, and the pause grows. One that lasted as long as the pause owes nothing: pages wait, and a
+ * relay that is started anew every other second is no reason to let them wait for longer than it is away.
+ */
+static void attachment_lost(struct memx_attacher *a, u64 now)
+{
+	u64 lasted = now - a->since;
+
+	if (lasted >= min(due_pause(a), (u64)PROVEN)) {
+		a->attempts = 0;
+		go_down(a, now, 0);
+	} else {
+		go_down(a, now, backoff(a) - lasted);
+	}
 }
 
 static u32 offer(struct memx_attacher *a)
@@ -295,13 +317,7 @@ u32 memx_attach_lost(struct memx_attacher *a, u64 now)
 	case MEMX_A_GONE:
 		return 0;
 	case MEMX_A_ATTACHED:
-		/* Who grants and then serves nothing, or is fenced at once, is not asked again without end. */
-		if (now - a->since >= PROVEN) {
-			a->attempts = 0;
-			go_down(a, now, 0);
-		} else {
-			go_down(a, now, backoff(a));
-		}
+		attachment_lost(a, now);
 		return MEMX_ACT_WITHDRAW;
 	default:
 		go_down(a, now, backoff(a));

@@ -657,6 +657,53 @@ static void backoff_until_proven(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, a->retry_at, now);
 }
 
+static void granted_again(struct kunit *test, u64 now)
+{
+	show(test, now);
+	KUNIT_ASSERT_EQ(test, reply(test, MEMX_S_OK, granted(4096), now), MEMX_ACT_GO);
+}
+
+/* A relay that is started anew again and again, and serves in between, is offered to at once each time. */
+static void served_again_and_again(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	u64 now = 0;
+	u32 i;
+
+	attach(test);
+	for (i = 0; i < 12; i++) {
+		now += 700 * SECOND / 1000;
+		memx_attach_lost(a, now);
+		KUNIT_ASSERT_EQ(test, a->retry_at, now);
+		granted_again(test, now);
+	}
+}
+
+/* The pause is between two grants: for how long the first one served is a part of it, or all of it. */
+static void served_is_part_of_the_pause(struct kunit *test)
+{
+	struct memx_attacher *a = states(test);
+	u64 now = 0, due = SECOND / 10;
+	u32 i;
+
+	attach(test);
+	for (i = 0; i < 3; i++, due *= 2) {
+		u64 granted_at = now;
+
+		now += 60 * SECOND / 1000;
+		memx_attach_lost(a, now);
+		KUNIT_EXPECT_EQ(test, a->retry_at, granted_at + due);
+		now = a->retry_at;
+		granted_again(test, now);
+	}
+	now += due;
+	memx_attach_lost(a, now);
+	KUNIT_EXPECT_EQ(test, a->retry_at, now);
+	granted_again(test, now);
+	memx_attach_lost(a, now);		/* and the next one begins with the shortest */
+	KUNIT_EXPECT_EQ(test, a->retry_at, now + SECOND / 10);
+}
+
 /* The rings are still another client's: its departure is what the next offer waits for. */
 static void offer_waits_for_departure(struct kunit *test)
 {
@@ -748,6 +795,8 @@ static struct kunit_case attach_cases[] = {
 	KUNIT_CASE(detach),
 	KUNIT_CASE(detach_later),
 	KUNIT_CASE(backoff_until_proven),
+	KUNIT_CASE(served_again_and_again),
+	KUNIT_CASE(served_is_part_of_the_pause),
 	KUNIT_CASE(offer_waits_for_departure),
 	KUNIT_CASE(attempts_told),
 	KUNIT_CASE(lineage),
