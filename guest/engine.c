@@ -301,7 +301,7 @@ static int control_end(struct memx_lane *l, int len, bool notify)
 		e->ops->notify(e->ctx, l->index);
 	}
 	if (len == -EPROTO)
-		memx_lane_lost(l, "indices of the request ring that cannot be");
+		memx_lane_tx_broken(l);
 	return len < 0 ? (len == -EAGAIN ? 0 : len) : 1;
 }
 

@@ -189,6 +189,21 @@ bool memx_engine_discard(struct memx_engine *e, u32 slot, bool (*freed)(void *ar
 
 /* ---- sending ---- */
 
+void memx_lane_tx_broken(struct memx_lane *l)
+{
+	memx_lane_lost(l, "indices of the request ring that cannot be");
+}
+
+void memx_lane_tx_look(struct memx_lane *l, unsigned long *flags)
+{
+	memx_assert_held(&l->lock);
+	if (memx_vring_space(l->ring) >= 0)
+		return;
+	memx_unlock(&l->lock, *flags);
+	memx_lane_tx_broken(l);
+	memx_lock(&l->lock, *flags);
+}
+
 bool memx_lane_tx_take(struct memx_lane *l)
 {
 	unsigned long flags;
@@ -208,6 +223,7 @@ void memx_lane_tx_give(struct memx_lane *l)
 	bool again;
 
 	memx_lock(&l->lock, flags);
+	memx_lane_tx_look(l, &flags);
 	l->tx_owner = false;
 	again = l->tx_again;
 	l->tx_again = false;
@@ -402,6 +418,7 @@ void memx_lane_send(struct memx_lane *l)
 		memx_lock(&l->lock, flags);
 		again = l->tx_again && good;
 	} while (again && budget && --budget);
+	memx_lane_tx_look(l, &flags);
 	l->tx_owner = false;
 	l->tx_again = false;
 	if (notify && l->up) {
@@ -411,8 +428,6 @@ void memx_lane_send(struct memx_lane *l)
 	memx_unlock(&l->lock, flags);
 	memx_owner_leave();
 
-	if (!good)
-		memx_lane_lost(l, "indices of the request ring that cannot be");
 	if (!budget)
 		e->ops->wake_lane(e->ctx, l->index);
 	memx_engine_finish(e, &done);

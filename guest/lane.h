@@ -211,6 +211,13 @@ bool memx_engine_parked(struct memx_engine *e);
 
 void memx_lane_send(struct memx_lane *lane);	/* sends what may go, if nobody else does */
 void memx_lane_lost(struct memx_lane *lane, const char *violation);	/* gives the channel up; NULL: the peer left */
+/*
+ * Gives the channel up if the relay has made the indices of our own ring what they cannot be. Under the lane's lock, which it lets
+ * go then. Called at an event while nobody sends, by the reader; and by who sends before he stops, for an event that came meanwhile
+ * has left the look to him. Either is the owner of his side still, so this is no later channel than the one that he used.
+ */
+void memx_lane_tx_look(struct memx_lane *lane, unsigned long *flags);
+void memx_lane_tx_broken(struct memx_lane *lane);
 bool memx_lane_tx_take(struct memx_lane *lane);	/* takes the sending side of a lane that is up; false: not now */
 void memx_lane_tx_give(struct memx_lane *lane);
 int memx_lane_tx_owed(struct memx_lane *lane, bool *notify);	/* the tx owner's: sends what is owed; as memx_frame_small() */

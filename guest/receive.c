@@ -451,6 +451,9 @@ static bool receive(struct memx_lane *l, unsigned int frames)
 		memx_lock(&l->lock, flags);
 		again = l->rx_again && !l->failed;
 	} while (again && frames);
+	/* There may be nothing to send for long, and then nobody else looks at the ring that takes it. */
+	if (!l->tx_owner)
+		memx_lane_tx_look(l, &flags);
 	l->rx_owner = false;
 	l->rx_again = false;
 	waits = l->ctl_waits;

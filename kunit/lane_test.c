@@ -546,6 +546,40 @@ static void violation(struct kunit *test)
 	EXPECT_ENDED(o, 0);
 }
 
+/*
+ * An index of the ring that the guest writes, which cannot be, while it has nothing to write there: the event finds it, on every
+ * lane, and the fetch that the relay left unanswered travels again.
+ */
+static void broken_ring_without_work(struct kunit *test)
+{
+	struct world *w = test->priv;
+	struct outcome *o = submit(w, MEMX_OP_STORE, 45, kit_page(test, 1)), *fetch;
+	u8 *reply = kit_alloc(test, 24 + 40 + 4096);
+	int i;
+
+	relay_recv(w, STORE, MEMX_OP_STORE);
+	memcpy(reply, w->body, 24 + 40 + 4096);
+	relay_stored(w, MEMX_S_OK);
+	EXPECT_ENDED(o, 0);
+	fetch = submit(w, MEMX_OP_FETCH, 45, kit_page(test, 0));
+	for (i = 0; i < LANES; i++) {
+		w->rings[i]->shr->right.cons = w->rings[i]->shr->right.prod + 1;
+		w->kicked[i] = true;
+		run(w);
+		KUNIT_EXPECT_EQ(test, w->violations, i + 1u);
+		KUNIT_EXPECT_NE(test, w->e.attach.state, MEMX_A_ATTACHED);
+		w->now += 10000000000ull;
+		run(w);
+		relay_attach(w, 0);
+		KUNIT_EXPECT_EQ(test, fetch->ended, 0u);
+	}
+	relay_recv(w, FETCH, MEMX_OP_FETCH);
+	relay_answer(w, FETCH, MEMX_S_OK, reply, 24 + 40 + 4096);
+	run(w);
+	EXPECT_ENDED(fetch, 0);
+	KUNIT_EXPECT_EQ(test, w->violations, (unsigned int)LANES);
+}
+
 static bool slot_freed(void *arg, u32 slot)
 {
 	return *(u32 *)arg == slot;
@@ -650,6 +684,7 @@ static struct kunit_case lane_cases[] = {
 	KUNIT_CASE(no_space),
 	KUNIT_CASE(passing_errors),
 	KUNIT_CASE(violation),
+	KUNIT_CASE(broken_ring_without_work),
 	KUNIT_CASE(trimming),
 	KUNIT_CASE(deadline_frees_the_slot),
 	KUNIT_CASE(relay_overdraws),

@@ -55,7 +55,11 @@ static void op_wake(void *ctx)
 
 static void op_count(void *ctx, enum memx_counter what, u64 n)
 {
-	((struct world *)ctx)->counter[what] += n;
+	struct world *w = ctx;
+
+	w->counter[what] += n;
+	if (w->gives_back && what == MEMX_C_store_requests)
+		w->shr[0].right.cons = w->shr[0].right.prod + 1;
 }
 
 static void op_violation(void *ctx, unsigned int lane, const char *what)

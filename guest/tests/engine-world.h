@@ -63,6 +63,7 @@ struct world {
 	u32 fail_store, fail_fetch, fail_discard;	/* status for a while */
 	u32 fail_left;
 	bool partial, damage;
+	bool gives_back;	/* gives back a byte more than it was sent, while the guest sends a store to it */
 	_Alignas(8) u8 buf[MEMX_MAX_FRAME];
 	_Alignas(8) u8 out[MEMX_MAX_FRAME];
 	/* items */

@@ -346,6 +346,61 @@ static void stuck_extent_holds_nobody_up(void **state)
 	holds(w, 0, 3, 1, 1);
 }
 
+/*
+ * An index of the ring that the guest writes, with an event, and nothing to be sent there: who would look? The channel would be
+ * broken for as long as nobody has a page to store, and a fetch on another lane may be what all of them wait for.
+ */
+static void broken_ring_is_found_without_work(void **state)
+{
+	struct world *w = *state;
+	u8 i;
+
+	store(w, 0, 0, 4, 1);
+	run(w);
+	ended(w, 0, 4, 0);
+	for (i = 0; i < LANES; i++) {
+		w->silent = true;
+		fetch(w, 4, 0, 4);
+		w->shr[i].right.cons = w->shr[i].right.prod + 1;
+		w->kicked[i] = true;
+		run(w);
+		assert_int_equal(w->violations, i + 1);
+		w->silent = false;
+		pass(w, 6000);
+		pass(w, 6000);
+		holds(w, 4, 0, 4, 1);
+	}
+	assert_int_equal(w->violations, LANES);
+	assert_int_equal(w->counter[MEMX_C_violations], LANES);
+}
+
+/* Whoever sends while the event comes has the ring for himself: the look is his, before he stops. */
+static void broken_ring_is_found_by_who_sends(void **state)
+{
+	struct world *w = *state;
+	struct memx_lane *l = &w->e.lane[0];
+
+	assert_true(memx_lane_tx_take(l));
+	w->shr[0].right.cons = w->shr[0].right.prod + 1;
+	memx_lane_receive(l, 4);
+	assert_int_equal(w->violations, 0);
+	memx_lane_tx_give(l);
+	assert_int_equal(w->violations, 1);
+	pass(w, 6000);
+	assert_int_equal(w->e.attach.state, MEMX_A_ATTACHED);
+
+	w->gives_back = true;
+	w->silent = true;
+	store(w, 0, 0, 1, 1);
+	assert_int_equal(w->violations, 2);
+	w->gives_back = false;
+	w->silent = false;
+	pass(w, 6000);
+	pass(w, 6000);
+	ended(w, 0, 1, 0);
+	assert_int_equal(w->violations, 2);
+}
+
 /* Everything at random: what was acknowledged last is what is read, whatever happens to the relay. */
 static void random_life(void **state)
 {
@@ -432,6 +487,8 @@ int main(void)
 		T(deadline_ends_what_waits),
 		T(sender_is_not_kept_for_ever),
 		T(stuck_extent_holds_nobody_up),
+		T(broken_ring_is_found_without_work),
+		T(broken_ring_is_found_by_who_sends),
 		T(random_life),
 	};
 
