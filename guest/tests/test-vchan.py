@@ -16,7 +16,7 @@ import xenlib  # noqa: E402
 
 DEVICE = "/sys/devices/platform/memx"
 MODULE = "/memx_swap.ko"
-CLIENT_LOG = "/tmp/client.log"
+CLIENT_LOG = "/var/log/memx/relay.log"     # where evidence is looked for
 LOADS = 100
 
 # Tricks of the relay that are played in one run, one after the other, each with the opportunity of which it is given the
@@ -75,7 +75,7 @@ class Guest:
     def serve(self, *args):
         self.swapoff()
         self.stop()
-        self.t.sh("host0", f"/root/vchan-client {' '.join(map(str, args))} {self.domid} >{CLIENT_LOG} 2>&1 & echo $! >/tmp/client.pid")
+        self.t.sh("host0", f"mkdir -p /var/log/memx; /root/vchan-client {' '.join(map(str, args))} {self.domid} >{CLIENT_LOG} 2>&1 & echo $! >/tmp/client.pid")
 
     def stop(self):
         """Kills the client, which may have ended by itself."""
@@ -275,6 +275,15 @@ def lies_are_found(t):
         guest.attached()
 
 
+def lie_without_work_is_found(t):
+    """An index of the ring that the guest writes, while it has nothing to write: found at the event, not with the next page."""
+    guest.load()
+    before = guest.counter("violations")
+    guest.serve("--trick", "cons-far:1")
+    t.wait("the violation", lambda: guest.counter("violations") > before)
+    guest.attached()
+
+
 def no_space_fails_at_once(t):
     """A store that the donors have no room for fails, is counted, and the page stays where it was."""
     guest.load()
@@ -345,7 +354,7 @@ def loads_leave_nothing(t):
 
 
 TESTS = [dom0_refuses, bad_parameter, waits_without_relay, refused_says_why, pages_through_libxenvchan, sysfs_as_written_down,
-         seen_by_tracers, lies_are_found, no_space_fails_at_once, hibernation_is_refused, hung_client_is_survived, loads_leave_nothing]
+         seen_by_tracers, lies_are_found, lie_without_work_is_found, no_space_fails_at_once, hibernation_is_refused, hung_client_is_survived, loads_leave_nothing]
 
 
 def main():

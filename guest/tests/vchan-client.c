@@ -37,6 +37,7 @@ enum {
 	LANE_PAGES	= 512,
 	MAX_TRICKS	= 8,
 	OFFER_SECONDS	= 60,
+	HANG_UP_SECONDS	= 30,
 };
 
 struct slot {
@@ -142,9 +143,21 @@ static void put(struct lane *lane, const void *data, u32 len)
 		wrong("lane %u: no room for %u bytes: it asked for more than the reply ring holds (%d)", lane->index, len, n);
 }
 
-/* Indices that cannot be, and an event, so that the module looks at them. */
-static void lie(struct libxenvchan *chan)
+static void say_ring(const struct lane *lane, const char *what)
 {
+	const struct vchan_interface *ring = lane->chan->ring;
+
+	say("lane %u %s: left %u/%u right %u/%u notify cli %u srv %u live srv %u", lane->index, what, ring->left.prod,
+	    ring->left.cons, ring->right.prod, ring->right.cons, ring->cli_notify, ring->srv_notify, ring->srv_live);
+}
+
+/*
+ * Indices that cannot be, and an event, so that the module looks at them. Far off: the module goes on sending until it
+ * looks, and one byte more than it had sent may be what it has sent by then.
+ */
+static void lie(struct lane *lane)
+{
+	struct libxenvchan *chan = lane->chan;
 	struct vchan_interface *ring = chan->ring;
 	u32 prod = ring->left.prod, cons = ring->right.cons;
 
@@ -153,10 +166,11 @@ static void lie(struct libxenvchan *chan)
 	if (trick("index-back"))
 		ring->left.prod = ring->left.cons - 1;
 	if (trick("cons-far"))
-		ring->right.cons = ring->right.prod + 1;
+		ring->right.cons = ring->right.prod + (1U << 24);
 	if (prod == ring->left.prod && cons == ring->right.cons)
 		return;
 	my.lied = true;
+	say_ring(lane, "lied");
 	xenevtchn_notify(chan->event, (evtchn_port_t)chan->event_port);
 }
 
@@ -183,7 +197,7 @@ static void answer(struct lane *lane, u32 status, const void *body, u32 len)
 	put(lane, frame, sizeof(hdr) + len);
 	if (trick("twice") && my.attached)
 		put(lane, frame, sizeof(hdr) + len);
-	lie(lane->chan);
+	lie(lane);
 }
 
 static void hello(struct lane *lane)
@@ -566,7 +580,7 @@ static bool connect_lanes(void)
 static void serve(void)
 {
 	struct pollfd fds[MEMX_MAX_LANES];
-	unsigned int i;
+	unsigned int i, ignored = 0;
 
 	for (;;) {
 		for (i = 0; i < my.lanes; i++) {
@@ -579,7 +593,9 @@ static void serve(void)
 		for (i = 0; i < my.lanes; i++)
 			fds[i] = (struct pollfd){ .fd = libxenvchan_fd_for_select(my.lane[i].chan), .events = POLLIN };
 		/* The second is for a hang-up whose event found us elsewhere. */
-		poll(fds, my.lanes, 1000);
+		if (!poll(fds, my.lanes, 1000) && my.lied && ++ignored == HANG_UP_SECONDS)
+			for (i = 0; i < my.lanes; i++)
+				say_ring(&my.lane[i], "is open still");
 		for (i = 0; i < my.lanes; i++)
 			if (fds[i].revents & POLLIN)
 				libxenvchan_wait(my.lane[i].chan);
