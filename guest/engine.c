@@ -252,6 +252,7 @@ static int send_head(struct memx_engine *e, struct memx_lane *l)
 	struct memx_attach body;
 	struct memx_head head = { .op = MEMX_OP_ATTACH, .len = sizeof(body) };
 	unsigned long flags;
+	u32 records;
 
 	memx_lock(&e->lock, flags);
 	memx_store_once(&e->epoch, e->attach.epoch);
@@ -260,8 +261,9 @@ static int send_head(struct memx_engine *e, struct memx_lane *l)
 	memx_unlock(&e->lock, flags);
 	/* From here to the end of the map the records stay as they are counted now. */
 	records_pass(e);
+	records = memx_records_count(&e->records);
 	memx_lock(&e->lock, flags);
-	memx_attach_build(&e->attach, e->records.held, &body);
+	memx_attach_build(&e->attach, records, &body);
 	memx_unlock(&e->lock, flags);
 	head.tag = e->epoch;
 	head.epoch = e->epoch;

@@ -14,7 +14,6 @@ int memx_records_init(struct memx_records_table *t, u32 extents)
 	if (!t->rec)
 		return -ENOMEM;
 	t->extents = extents;
-	t->held = 0;
 	return 0;
 }
 
@@ -23,7 +22,6 @@ void memx_records_free(struct memx_records_table *t)
 	memx_table_free(t->rec);
 	t->rec = NULL;
 	t->extents = 0;
-	t->held = 0;
 }
 
 /* May @rec follow what is held for its extent? */
@@ -49,14 +47,18 @@ int memx_records_take(struct memx_records_table *t, const struct memx_record *re
 			if (recs[j].extent == recs[i].extent)
 				return -EINVAL;
 	}
-	for (i = 0; i < count; i++) {
-		struct memx_record *held = &t->rec[memx_le32(recs[i].extent)];
-
-		if (!held->generation)
-			t->held++;
-		*held = recs[i];
-	}
+	for (i = 0; i < count; i++)
+		t->rec[memx_le32(recs[i].extent)] = recs[i];
 	return 0;
+}
+
+u32 memx_records_count(const struct memx_records_table *t)
+{
+	u32 i, n = 0;
+
+	for (i = 0; i < t->extents; i++)
+		n += t->rec[i].generation != 0;
+	return n;
 }
 
 u64 memx_records_generation(const struct memx_records_table *t, u32 extent)

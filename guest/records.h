@@ -16,7 +16,6 @@
 struct memx_records_table {
 	struct memx_record *rec;	/* by extent; generation 0: none yet */
 	u32 extents;
-	u32 held;			/* extents that have one */
 };
 
 int memx_records_init(struct memx_records_table *t, u32 extents);	/* -ENOMEM, -EINVAL; may sleep */
@@ -27,6 +26,12 @@ void memx_records_free(struct memx_records_table *t);
  * one that is held (nor the same), or two are of one extent; then nothing was taken.
  */
 int memx_records_take(struct memx_records_table *t, const struct memx_record *recs, u32 count);
+
+/*
+ * How many extents have a record. There is no counter: the lanes take records of their own extents, each under its own lock, so
+ * there is none that would guard it. To be called while nobody takes any.
+ */
+u32 memx_records_count(const struct memx_records_table *t);
 
 /* Generation held for @extent in host order, 0 if none. */
 u64 memx_records_generation(const struct memx_records_table *t, u32 extent);

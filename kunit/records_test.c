@@ -55,10 +55,10 @@ static void record_taken(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, generation(test, 3), 0ull);
 	KUNIT_EXPECT_EQ(test, take(test, kit_record(3, 1, 2, MEMX_R_LIVE)), 0);
 	KUNIT_EXPECT_EQ(test, generation(test, 3), 1ull);
-	KUNIT_EXPECT_EQ(test, t->held, 1u);
+	KUNIT_EXPECT_EQ(test, memx_records_count(t), 1u);
 	KUNIT_EXPECT_EQ(test, take(test, kit_record(3, 7, 2, MEMX_R_SYNCING)), 0);
 	KUNIT_EXPECT_EQ(test, generation(test, 3), 7ull);
-	KUNIT_EXPECT_EQ(test, t->held, 1u);
+	KUNIT_EXPECT_EQ(test, memx_records_count(t), 1u);
 	KUNIT_EXPECT_EQ(test, t->rec[3].replica[1].state, MEMX_R_SYNCING);
 }
 
@@ -164,6 +164,7 @@ static void records_walk(struct kunit *test)
 		}
 	} while (n == ARRAY_SIZE(out));
 	KUNIT_EXPECT_EQ(test, seen, (u32)ARRAY_SIZE(held));
+	KUNIT_EXPECT_EQ(test, memx_records_count(test->priv), seen);
 	KUNIT_EXPECT_EQ(test, memx_records_walk(test->priv, &next, out, 4), 0u);
 }
 

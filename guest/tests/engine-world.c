@@ -45,19 +45,19 @@ static void op_done(void *ctx, struct memx_item *item, int err)
 
 static void op_wake_lane(void *ctx, unsigned int lane)
 {
-	((struct world *)ctx)->woken |= 1U << lane;
+	__atomic_fetch_or(&((struct world *)ctx)->woken, 1U << lane, __ATOMIC_RELAXED);
 }
 
 static void op_wake(void *ctx)
 {
-	((struct world *)ctx)->woken_session = true;
+	memx_store_once(&((struct world *)ctx)->woken_session, true);
 }
 
 static void op_count(void *ctx, enum memx_counter what, u64 n)
 {
 	struct world *w = ctx;
 
-	w->counter[what] += n;
+	__atomic_fetch_add(&w->counter[what], n, __ATOMIC_RELAXED);
 	if (w->gives_back && what == MEMX_C_store_requests)
 		w->shr[0].right.cons = w->shr[0].right.prod + 1;
 }
@@ -358,6 +358,7 @@ static void relay_frame(struct world *w, u8 lane, const struct memx_head *head)
 		assert_false(w->attached);
 		w->attaches++;
 		w->asked = memx_le32(((const struct memx_attach *)(w->buf + sizeof(struct memx_hdr)))->slots);
+		w->records_told = memx_le32(((const struct memx_attach *)(w->buf + sizeof(struct memx_hdr)))->records);
 		w->epoch = head->epoch;
 		w->records_seen = 0;
 		break;
@@ -366,6 +367,7 @@ static void relay_frame(struct world *w, u8 lane, const struct memx_head *head)
 		if (head->flags & MEMX_F_LAST) {
 			struct memx_head attach = { .tag = w->epoch, .epoch = w->epoch };
 
+			assert_int_equal(w->records_seen, w->records_told);
 			relay_attach(w, &attach);
 		}
 		break;

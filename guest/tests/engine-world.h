@@ -4,7 +4,8 @@
  *
  * The relay end of every lane is the same ring arithmetic; behind it is a table of pages by slot with versions, which may
  * lose, damage and refuse what it is asked. Virtual time: the clock moves when a test says so. Nobody does anything that he was
- * not woken for, on either side: an event or a wake-up that is forgotten is work that is never done.
+ * not woken for, on either side: an event or a wake-up that is forgotten is work that is never done. A test may have lanes work
+ * in threads of its own.
  */
 #ifndef MEMX_ENGINE_WORLD_H
 #define MEMX_ENGINE_WORLD_H
@@ -54,7 +55,7 @@ struct world {
 	/* relay */
 	struct kept *kept;
 	u64 epoch;
-	u32 records_seen, last_seen;
+	u32 records_told, records_seen;	/* by ATTACH; and in the map behind it */
 	bool hello_sent[LANES];
 	bool attached, silent;
 	u32 stuck;		/* one more than the number of an extent whose stores are not answered; 0: none */
