@@ -9,6 +9,7 @@
  *
  * The module cannot be unloaded while its file system is mounted or its swap is on: both hold it.
  */
+#include <linux/delay.h>
 #include <linux/err.h>
 #include <linux/init.h>
 #include <linux/kobject.h>
@@ -22,7 +23,9 @@
 #include "reclaim.h"
 
 enum {
-	DETACH_MS = 3000,	/* unloading: how long the relay has to free our pages at the donors */
+	DETACH_MS	= 3000,	/* unloading: how long the relay has to free our pages at the donors */
+	ANNOUNCE_TRIES	= 5,
+	ANNOUNCE_MS	= 200,	/* between two tries; nobody waits for pages yet */
 };
 
 static struct memx_session *session;
@@ -37,12 +40,20 @@ static void announce(void)
 	static bool announced;
 	char size[40];
 	char *env[3] = { "MEMX_EVENT=attached", size };
+	int ret, tries = 0;
 
 	if (announced)
 		return;
 	announced = true;
 	snprintf(size, sizeof(size), "MEMX_SIZE=%llu", (u64)memx_session_slots(session) << PAGE_SHIFT);
-	kobject_uevent_env(&device->dev.kobj, KOBJ_CHANGE, env);
+	/* It is said once, and memory for it may be short: swap that stays off would not make that better. */
+	do {
+		if (tries)
+			msleep(ANNOUNCE_MS);
+		ret = kobject_uevent_env(&device->dev.kobj, KOBJ_CHANGE, env);
+	} while (ret == -ENOMEM && ++tries < ANNOUNCE_TRIES);
+	if (ret)
+		pr_warn("the uevent that has swap switched on could not be sent (%d): \"memx-swapon on\" switches it on\n", ret);
 }
 
 /*
