@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 
 #include "edge/edge.h"
@@ -164,12 +165,27 @@ static void on_signal(void *arg, int sig)
 
 /* ---- start and end ---- */
 
-/* The relay must not wait for its own pages while a guest waits for the relay. */
+/*
+ * The relay must not wait for its own pages while a guest waits for the relay.
+ *
+ * All memory or none: below a limit the kernel locks what is there today, and refuses the allocation that would exceed the limit
+ * later on, in the middle of the service. With a limit of nothing it locks only for those who may exceed any (CAP_IPC_LOCK).
+ */
 static void lock_memory(void)
 {
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-	if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0)
-		memx_info("memory-unlocked", "reason=%s", memx_quoted(strerror(errno)));
+	struct rlimit limit = { 0 }, nothing;
+	bool limited, locked;
+
+	limited = !getrlimit(RLIMIT_MEMLOCK, &limit) && limit.rlim_cur != RLIM_INFINITY;
+	nothing = limit;
+	nothing.rlim_cur = 0;
+	locked = !(limited && setrlimit(RLIMIT_MEMLOCK, &nothing) < 0) && !mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
+	if (!locked)
+		memx_warn("memory-not-locked", "reason=%s hint=\"it can be swapped out, and guests wait meanwhile; raise LimitMEMLOCK (ulimit -l)\"",
+			  memx_quoted(strerror(errno)));
+	if (limited)
+		setrlimit(RLIMIT_MEMLOCK, &limit);
 #endif
 }
 

@@ -65,3 +65,9 @@ native-second-writer_PROGS := memx-server memx-dom0-relay memx-guest-watched
 native-second-writer_VARIANTS := opt
 native-second-writer_TIMEOUT := 300
 native-second-writer_COST := 5
+
+TESTS_SCRIPT += native-limits
+native-limits_CMD := tools/native/tests/limits.py
+native-limits_PROGS := memx-server memx-dom0-relay memx-guest
+native-limits_VARIANTS := opt
+native-limits_COST := 3

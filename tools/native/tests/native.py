@@ -26,7 +26,8 @@ sys.path.insert(0, os.path.join(TOP, "tools", "setup"))
 import memx_tests                                           # noqa: E402
 from memx_tests import Failed, check, equal                 # noqa: E402,F401 - for those who import from here
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP = 1, 24
+CAPS = {"CAP_IPC_LOCK": 14}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -40,6 +41,12 @@ def until(ask, what, seconds=None):
 def _child():
     os.setpgid(0, 0)        # an interrupt at the terminal is for us to act upon
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def unprivileged(cap):
+    """In the child of one who may do anything: what it starts may not do this."""
+    if os.geteuid() == 0 and _libc.prctl(PR_CAPBSET_DROP, CAPS[cap], 0, 0, 0):
+        raise OSError(ctypes.get_errno(), f"{cap} cannot be dropped")
 
 
 def control(path, cmd, **arguments):
@@ -68,6 +75,9 @@ class Daemon:
         self.log_path = os.path.join(folder, name + ".log")
         self.process = None
 
+    def child(self):
+        _child()
+
     def start(self):
         notify = os.path.join(self.folder, self.name + ".notify")
         if os.path.exists(notify):
@@ -78,7 +88,7 @@ class Daemon:
             environment = dict(os.environ, NOTIFY_SOCKET=notify)
             environment.pop("JOURNAL_STREAM", None)
             self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            env=environment, preexec_fn=_child)
+                                            env=environment, preexec_fn=self.child)
             end = time.monotonic() + PATIENCE
             while True:
                 try:
@@ -243,10 +253,10 @@ class Guest:
 class World:
     """Servers, a relay and guests of one test. As a context it ends them, and looks whether all ended well."""
 
-    def __init__(self, donors=2, memory="256M", guests=None, **settings):
+    def __init__(self, donors=2, memory="256M", guests=None, relay=Relay, **settings):
         self.folder = tempfile.mkdtemp(prefix="t-", dir=os.environ.get("MEMX_TMP"))
         self.servers = [Server(self.folder, f"d{i}", memory).start() for i in range(donors)]
-        self.relay = Relay(self.folder, self.servers, guests or {"g0": {"quota": "64M"}}, **settings).start()
+        self.relay = relay(self.folder, self.servers, guests or {"g0": {"quota": "64M"}}, **settings).start()
         self.guests = []
         # A relay serves before it has found its donors; what it grants then, if anything, depends on who was quicker.
         until(lambda: all(donor["state"] == "usable" for donor in self.relay.ask("donors")), "the relay has its donors")
