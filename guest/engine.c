@@ -201,7 +201,12 @@ u32 memx_engine_take(struct memx_engine *e)
 	u32 actions;
 
 	memx_lock(&e->lock, flags);
-	e->actions |= memx_attach_tick(&e->attach, e->ops->now(e->ctx));
+	/*
+	 * What is due comes first, and a new offer, which nothing may take back before it is made, with the next call: until the
+	 * lanes of the channel before are down each of them may find for itself that it is lost.
+	 */
+	if (!e->actions)
+		e->actions = memx_attach_tick(&e->attach, e->ops->now(e->ctx));
 	actions = e->actions;
 	e->actions = 0;
 	memx_unlock(&e->lock, flags);

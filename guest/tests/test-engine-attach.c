@@ -229,6 +229,30 @@ static void what_was_due_is_void_with_the_channel(void **state)
 	assert_int_equal(w->violations, 0);
 }
 
+/*
+ * The relay's end is seen by one lane after the other, and the worker is at it after the first: what the second one says is of the
+ * channel before, and takes no offer back that is about to be made.
+ */
+static void a_lane_that_is_lost_late_takes_no_offer_back(void **state)
+{
+	struct world *w = *state;
+	u8 i;
+
+	w->now += 5000000000;		/* attached for so long that the next offer is due at once */
+	for (i = 0; i < LANES; i++)
+		w->live[i] = false;
+	memx_lane_work(&w->e.lane[0]);
+	w->actions = memx_engine_take(&w->e);
+	assert_int_equal(w->actions, MEMX_ACT_WITHDRAW);
+	memx_lane_work(&w->e.lane[1]);
+	for (i = 0; i < LANES; i++)
+		assert_true(memx_lane_down(&w->e.lane[i]));
+	run(w);
+	assert_true(w->actions & MEMX_ACT_OFFER);
+	assert_int_equal(w->e.attach.state, MEMX_A_ATTACHED);
+	assert_int_equal(w->attaches, 2);
+}
+
 static void a_grant_before_the_map_is_refused(void **state)
 {
 	struct world *w = *state;
@@ -752,6 +776,7 @@ int main(void)
 		T(records_of_the_channel_before_are_refused),
 		T(records_of_another_epoch_are_refused),
 		T(answers_before_attach_are_refused),
+		T(a_lane_that_is_lost_late_takes_no_offer_back),
 		T(a_grant_before_the_map_is_refused),
 		T(the_map_goes_on_when_there_is_room),
 		T(what_was_due_is_void_with_the_channel),
