@@ -66,7 +66,7 @@ struct memx_engine_ops {
 	u64 (*now)(void *ctx);					/* ns, monotonic; any context */
 	u64 (*random)(void *ctx);				/* any context */
 	void (*notify)(void *ctx, unsigned int lane);		/* any context */
-	bool (*peer_live)(void *ctx, unsigned int lane);	/* any context */
+	enum memx_vchan_client (*peer)(void *ctx, unsigned int lane);	/* any context */
 	/* The end of an item: 0, or -EIO, -ENOSPC, -ENODATA (fetch of an absent slot), -ETIMEDOUT. Any context, nothing held. */
 	void (*done)(void *ctx, struct memx_item *item, int err);
 	void (*wake_lane)(void *ctx, unsigned int lane);	/* memx_lane_work() is due; any context */

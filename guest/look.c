@@ -112,7 +112,7 @@ void memx_session_lane_stand(struct memx_session *s, unsigned int lane, struct m
 		look_at_ring(l, to);
 	memx_unlock(&l->lock, flags);
 	to->due = test_bit(0, &s->lanes[lane].due);
-	to->live = to->up && e->ops->peer_live(e->ctx, lane);
+	to->live = to->up && e->ops->peer(e->ctx, lane) == MEMX_VCHAN_HERE;
 }
 
 size_t memx_session_memory(const struct memx_session *s)

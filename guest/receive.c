@@ -228,11 +228,22 @@ static const char *owe(struct memx_lane *l, const struct memx_head *head, u32 st
 	return room ? NULL : "more requests of its own than agreed";
 }
 
+/*
+ * Is the channel lost already, as another lane found? What the relay says about it on this one comes late then, and is no breach of
+ * anything. Returned for it is what ends a lane without a word.
+ */
+static const char *too_late(const struct memx_engine *e)
+{
+	memx_assert_held(&e->lock);
+	return e->attach.offer ? NULL : "";
+}
+
 static const char *on_hello(struct memx_lane *l, const struct memx_head *head)
 {
 	struct memx_engine *e = l->engine;
 	struct memx_hello hello;
 	unsigned long flags;
+	const char *late;
 	u16 proto = 0;
 	int ret;
 
@@ -240,12 +251,13 @@ static const char *on_hello(struct memx_lane *l, const struct memx_head *head)
 		return "a HELLO of the wrong length";
 	memx_vring_peek(l->ring, MEMX_HDR_LEN, &hello, sizeof(hello));
 	memx_lock(&e->lock, flags);
+	late = too_late(e);
 	ret = memx_attach_hello(&e->attach, l->index, &hello, &proto);
 	if (ret > 0)
 		memx_engine_act(e, (u32)ret);
 	memx_unlock(&e->lock, flags);
 	if (ret < 0)
-		return "a HELLO that does not belong to this offer";
+		return late ? late : "a HELLO that does not belong to this offer";
 	if (ret)
 		e->ops->wake_session(e->ctx);
 	return owe(l, head, proto ? MEMX_S_OK : MEMX_S_PROTO, proto);
@@ -296,6 +308,7 @@ static const char *on_attached(struct memx_lane *l, const struct memx_head *head
 	struct memx_engine *e = l->engine;
 	struct memx_attached body = {};
 	unsigned long flags;
+	const char *late;
 	int ret;
 
 	if (head->len >= sizeof(body))
@@ -303,6 +316,7 @@ static const char *on_attached(struct memx_lane *l, const struct memx_head *head
 	if (head->status == MEMX_S_OK && head->len != sizeof(body))
 		return "an answer to ATTACH of the wrong length";
 	memx_lock(&e->lock, flags);
+	late = too_late(e);
 	/*
 	 * Nothing was asked before ATTACH went out, with this epoch in its tag and its header: until then the states are at this
 	 * epoch already and the frames at the one before. A refusal may come before the map went out; a grant that has not seen
@@ -314,7 +328,7 @@ static const char *on_attached(struct memx_lane *l, const struct memx_head *head
 		memx_engine_act(e, (u32)ret);
 	memx_unlock(&e->lock, flags);
 	if (ret < 0)
-		return "an answer to ATTACH that was not asked for, or cannot be";
+		return late ? late : "an answer to ATTACH that was not asked for, or cannot be";
 	e->ops->wake_session(e->ctx);
 	return NULL;
 }
@@ -390,11 +404,12 @@ static const char *on_frame(struct memx_lane *l, const struct memx_head *head, b
 static void peer_check(struct memx_lane *l)
 {
 	struct memx_engine *e = l->engine;
-	bool live = e->ops->peer_live(e->ctx, l->index);
+	enum memx_vchan_client peer = e->ops->peer(e->ctx, l->index);
 
-	if (live)
+	/* One that came and left while this CPU did not run was never seen, and is gone all the same. */
+	if (peer == MEMX_VCHAN_HERE)
 		l->was_live = true;
-	else if (l->was_live)
+	else if (peer == MEMX_VCHAN_GONE || l->was_live)
 		memx_lane_lost(l, NULL);
 }
 

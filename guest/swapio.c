@@ -127,11 +127,11 @@ static void engine_notify(void *ctx, unsigned int lane)
 	memx_link_notify(s->link, lane);
 }
 
-static bool engine_peer_live(void *ctx, unsigned int lane)
+static enum memx_vchan_client engine_peer(void *ctx, unsigned int lane)
 {
 	struct memx_session *s = ctx;
 
-	return memx_link_peer_live(s->link, lane);
+	return memx_link_peer(s->link, lane);
 }
 
 static void engine_wake_lane(void *ctx, unsigned int lane)
@@ -176,7 +176,7 @@ const struct memx_engine_ops memx_session_engine_ops = {
 	.now		= engine_now,
 	.random		= engine_random,
 	.notify		= engine_notify,
-	.peer_live	= engine_peer_live,
+	.peer		= engine_peer,
 	.done		= engine_done,
 	.wake_lane	= engine_wake_lane,
 	.wake_session	= engine_wake_session,
@@ -196,7 +196,7 @@ void memx_session_kick(void *ctx, unsigned int lane)
 	memx_session_count(s, MEMX_C_kicks, 1);
 	if (!MEMX_IRQ_FRAMES || memx_lane_receive(&s->engine.lane[lane], MEMX_IRQ_FRAMES))
 		engine_wake_lane(s, lane);
-	if (!memx_link_peer_live(s->link, lane))
+	if (memx_link_peer(s->link, lane) != MEMX_VCHAN_HERE)
 		memx_engine_departed(&s->engine);
 }
 

@@ -73,8 +73,8 @@ int memx_link_resume(struct memx_link *link);
 
 struct memx_vring *memx_link_ring(struct memx_link *link, unsigned int lane);
 
-/* Is the peer of this lane there (its live byte, read once)? Any context. */
-bool memx_link_peer_live(struct memx_link *link, unsigned int lane);
+/* The peer of this lane (its live byte, read once), since the offer. Any context. */
+enum memx_vchan_client memx_link_peer(struct memx_link *link, unsigned int lane);
 
 /* Sends the event to the peer of @lane. Any context. Call when vring.h says that the peer is owed one. */
 void memx_link_notify(struct memx_link *link, unsigned int lane);

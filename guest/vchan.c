@@ -10,7 +10,7 @@
  * an unmodified client connects; indices and notify bits themselves are vring.h's business.
  *
  * Who owns what: the link and its lanes belong to the session, which calls everything here from one
- * thread at a time, but for memx_link_notify(), memx_link_peer_live() and memx_link_ring(), which any
+ * thread at a time, but for memx_link_notify(), memx_link_peer() and memx_link_ring(), which any
  * context may use between create and destroy, resume excepted. What the interrupt handler keeps for
  * itself (struct lane, "handler") needs no lock: an interrupt's handler does not run twice at once.
  *
@@ -368,7 +368,7 @@ static bool any_client(struct memx_link *link)
 	unsigned int i;
 
 	for (i = 0; i < link->count; i++)
-		if (memx_link_peer_live(link, i))
+		if (memx_link_peer(link, i) == MEMX_VCHAN_HERE)
 			return true;
 	return false;
 }
@@ -548,9 +548,9 @@ struct memx_vring *memx_link_ring(struct memx_link *link, unsigned int lane)
 	return &link->lanes[lane].ring;
 }
 
-bool memx_link_peer_live(struct memx_link *link, unsigned int lane)
+enum memx_vchan_client memx_link_peer(struct memx_link *link, unsigned int lane)
 {
-	return memx_load_once(&shared(&link->lanes[lane])->cli_live) == 1;
+	return memx_vchan_client(shared(&link->lanes[lane]));
 }
 
 void memx_link_notify(struct memx_link *link, unsigned int lane)

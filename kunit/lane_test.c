@@ -58,9 +58,9 @@ static void world_notify(void *ctx, unsigned int lane)
 	((struct world *)ctx)->relay_awake[lane] = true;
 }
 
-static bool world_live(void *ctx, unsigned int lane)
+static enum memx_vchan_client world_peer(void *ctx, unsigned int lane)
 {
-	return ((struct world *)ctx)->live;
+	return ((struct world *)ctx)->live ? MEMX_VCHAN_HERE : MEMX_VCHAN_GONE;
 }
 
 static void world_done(void *ctx, struct memx_item *item, int err)
@@ -97,7 +97,7 @@ static void world_bad_page(void *ctx, u32 slot, u64 version, u32 status)
 }
 
 static const struct memx_engine_ops world_ops = {
-	.now = world_now, .random = world_random, .notify = world_notify, .peer_live = world_live, .done = world_done,
+	.now = world_now, .random = world_random, .notify = world_notify, .peer = world_peer, .done = world_done,
 	.wake_lane = world_wake_lane, .wake_session = world_wake_session, .count = world_count,
 	.violation = world_violation, .bad_page = world_bad_page,
 };

@@ -101,9 +101,9 @@ static void op_notify(void *ctx, unsigned int lane)
 	fuzz_must(ctx && lane < LANES, "lane %u", lane);
 }
 
-static bool op_live(void *ctx, unsigned int lane)
+static enum memx_vchan_client op_peer(void *ctx, unsigned int lane)
 {
-	return ((struct world *)ctx)->live[lane];
+	return ((struct world *)ctx)->live[lane] ? MEMX_VCHAN_HERE : MEMX_VCHAN_GONE;
 }
 
 static void op_done(void *ctx, struct memx_item *item, int err)
@@ -158,7 +158,7 @@ static void op_bad_page(void *ctx, u32 slot, u64 version, u32 status)
 }
 
 static const struct memx_engine_ops ops = {
-	.now = op_now, .random = op_random, .notify = op_notify, .peer_live = op_live, .done = op_done,
+	.now = op_now, .random = op_random, .notify = op_notify, .peer = op_peer, .done = op_done,
 	.wake_lane = op_wake_lane, .wake_session = op_wake, .count = op_count, .violation = op_violation,
 	.bad_page = op_bad_page,
 };

@@ -28,9 +28,9 @@ static void op_notify(void *ctx, unsigned int lane)
 	((struct world *)ctx)->relay_awake[lane] = true;
 }
 
-static bool op_live(void *ctx, unsigned int lane)
+static enum memx_vchan_client op_peer(void *ctx, unsigned int lane)
 {
-	return ((struct world *)ctx)->live[lane];
+	return memx_vchan_client(&((struct world *)ctx)->shr[lane]);
 }
 
 static void op_done(void *ctx, struct memx_item *item, int err)
@@ -81,7 +81,7 @@ static void op_bad_page(void *ctx, u32 slot, u64 version, u32 status)
 }
 
 static const struct memx_engine_ops ops = {
-	.now = op_now, .random = op_random, .notify = op_notify, .peer_live = op_live, .done = op_done,
+	.now = op_now, .random = op_random, .notify = op_notify, .peer = op_peer, .done = op_done,
 	.wake_lane = op_wake_lane, .wake_session = op_wake, .count = op_count, .violation = op_violation,
 	.bad_page = op_bad_page,
 };
@@ -112,7 +112,7 @@ static void worker(struct world *w)
 		w->detach = false;
 		for (i = 0; i < LANES; i++) {
 			assert_true(memx_lane_down(&e->lane[i]));
-			w->live[i] = false;
+			memx_store_once(&w->shr[i].cli_live, 0);
 		}
 	}
 	if (a & MEMX_ACT_DETACHED) {
@@ -126,7 +126,8 @@ static void worker(struct world *w)
 					w->right_size[i]);
 			memx_vring_init(&w->relay[i], &w->shr[i], false, w->left[i], w->left_size[i], w->right[i],
 					w->right_size[i]);
-			w->live[i] = true;
+			if (!w->away)
+				memx_store_once(&w->shr[i].cli_live, 1);
 			w->hello_sent[i] = false;
 			memx_vring_want(&w->relay[i], MEMX_VCHAN_WRITE);
 			w->relay_awake[i] = false;
@@ -157,7 +158,7 @@ static void interrupt(struct world *w, u8 i)
 	w->kicked[i] = false;
 	if (memx_lane_receive(&w->e.lane[i], 4))
 		op_wake_lane(w, i);
-	if (!w->live[i])
+	if (op_peer(w, i) != MEMX_VCHAN_HERE)
 		memx_engine_departed(&w->e);
 }
 
@@ -395,7 +396,7 @@ static bool relay_lane(struct world *w, u8 lane)
 	struct memx_head head;
 	int ret;
 
-	if (!w->live[lane] || w->silent)
+	if (op_peer(w, lane) != MEMX_VCHAN_HERE || w->silent)
 		return false;
 	if (!w->hello_sent[lane]) {
 		relay_hello(w, lane);
@@ -450,7 +451,7 @@ void crash(struct world *w)
 	u8 i;
 
 	for (i = 0; i < LANES; i++) {
-		w->live[i] = false;
+		memx_store_once(&w->shr[i].cli_live, 0);
 		interrupt(w, i);
 	}
 }

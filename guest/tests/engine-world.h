@@ -41,7 +41,6 @@ struct world {
 	u32 left_size[LANES], right_size[LANES];
 	u8 kind[LANES];
 	u64 now, rnd;
-	bool live[LANES];
 	bool kicked[LANES];	/* the relay sent an event */
 	bool relay_awake[LANES]; /* it was sent one, and has not found the ring empty since */
 	bool woken_session;	/* the worker was woken */
@@ -58,6 +57,7 @@ struct world {
 	u32 records_told, records_seen;	/* by ATTACH; and in the map behind it */
 	bool hello_sent[LANES];
 	bool attached, silent;
+	bool away;		/* nobody comes to an offer */
 	u32 stuck;		/* one more than the number of an extent whose stores are not answered; 0: none */
 	u32 asked, attaches;	/* slots of the last ATTACH; and how many came */
 	u32 refuse;		/* status for ATTACH */

@@ -229,6 +229,51 @@ static void what_was_due_is_void_with_the_channel(void **state)
 	assert_int_equal(w->violations, 0);
 }
 
+/* A relay connects and is killed while no CPU of the guest runs. What it said before, if anything, is there to be read. */
+static void comes_and_goes_unseen(struct world *w, bool hello)
+{
+	u64 offer;
+	u8 i;
+
+	w->away = true;
+	run(w);
+	assert_int_equal(w->e.attach.state, MEMX_A_OFFERED);
+	offer = w->e.attach.offer;
+	for (i = 0; i < LANES; i++) {
+		memx_store_once(&w->shr[i].cli_live, 1);
+		if (hello)
+			relay_hello(w, i);
+		memx_store_once(&w->shr[i].cli_live, 0);
+		w->kicked[i] = true;
+	}
+	run(w);
+	pass(w, 500);
+	assert_int_equal(w->e.attach.state, MEMX_A_OFFERED);
+	assert_true(w->e.attach.offer != offer);
+	assert_int_equal(w->violations, 0);
+	/* Nobody came to this one: it stands. */
+	offer = w->e.attach.offer;
+	memx_engine_look(&w->e);
+	pass(w, 60000);
+	assert_true(w->e.attach.offer == offer);
+	/* The next one finds it. */
+	for (i = 0; i < LANES; i++)
+		memx_store_once(&w->shr[i].cli_live, 1);
+	w->away = false;
+	run(w);
+	assert_int_equal(w->e.attach.state, MEMX_A_ATTACHED);
+}
+
+static void who_came_and_went_unseen_is_gone(void **state)
+{
+	comes_and_goes_unseen(*state, true);
+}
+
+static void who_came_and_went_without_a_word_is_gone(void **state)
+{
+	comes_and_goes_unseen(*state, false);
+}
+
 /*
  * The relay's end is seen by one lane after the other, and the worker is at it after the first: what the second one says is of the
  * channel before, and takes no offer back that is about to be made.
@@ -240,7 +285,7 @@ static void a_lane_that_is_lost_late_takes_no_offer_back(void **state)
 
 	w->now += 5000000000;		/* attached for so long that the next offer is due at once */
 	for (i = 0; i < LANES; i++)
-		w->live[i] = false;
+		memx_store_once(&w->shr[i].cli_live, 0);
 	memx_lane_work(&w->e.lane[0]);
 	w->actions = memx_engine_take(&w->e);
 	assert_int_equal(w->actions, MEMX_ACT_WITHDRAW);
@@ -770,6 +815,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(attaches, setup, teardown),
 		cmocka_unit_test_setup_teardown(refusal_is_asked_again_later, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_more_than_fits_is_asked_for, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_came_and_went_unseen_is_gone, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_came_and_went_without_a_word_is_gone, setup, teardown),
 #define T(name) cmocka_unit_test_setup_teardown(name, setup_attached, teardown)
 		T(records_are_kept_and_handed_over),
 		T(record_on_the_wrong_lane_ends_the_channel),

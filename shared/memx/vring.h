@@ -78,6 +78,25 @@ static inline void memx_vring_reset_shared(struct memx_vchan_page *shr, u16 left
 	memx_store_release(&shr->srv_live, 1);
 }
 
+/* The client's life, by the byte that the server reads: what the server itself writes there is the only one that is nobody's. */
+enum memx_vchan_client {
+	MEMX_VCHAN_NEVER,	/* nobody came since the offer */
+	MEMX_VCHAN_HERE,
+	MEMX_VCHAN_GONE,	/* somebody came, whether he was seen or not, and left: his kernel clears the byte at the latest */
+};
+
+static inline enum memx_vchan_client memx_vchan_client(const struct memx_vchan_page *shr)
+{
+	switch (memx_load_once(&shr->cli_live)) {
+	case 2:
+		return MEMX_VCHAN_NEVER;
+	case 1:
+		return MEMX_VCHAN_HERE;
+	default:
+		return MEMX_VCHAN_GONE;
+	}
+}
+
 /* ---- receiving ---------------------------------------------------------------------------------------------------------- */
 
 /* Bytes that can be read, or -EPROTO: the peer's index cannot be true. */

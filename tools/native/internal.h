@@ -58,7 +58,7 @@ int native_link_watch(struct native *n);
 void native_link_offer(struct native *n, u64 now);	/* under the nonce of the engine's; tries until the relay is there */
 void native_link_withdraw(struct native *n);
 void native_link_message(struct native *n);		/* the relay's socket is readable */
-bool native_link_live(void *ctx, unsigned int lane);	/* engine ops */
+enum memx_vchan_client native_link_peer(void *ctx, unsigned int lane);	/* engine ops */
 void native_link_notify(void *ctx, unsigned int lane);
 
 /* session.c */

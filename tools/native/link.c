@@ -28,11 +28,11 @@ static struct memx_vchan_page *shared(struct native *n, unsigned int lane)
 	return n->lane[lane].chan->ring.shr;
 }
 
-bool native_link_live(void *ctx, unsigned int lane)
+enum memx_vchan_client native_link_peer(void *ctx, unsigned int lane)
 {
 	struct native *n = ctx;
 
-	return memx_load_once(&shared(n, lane)->cli_live) == 1;
+	return memx_vchan_client(shared(n, lane));
 }
 
 void native_link_notify(void *ctx, unsigned int lane)
@@ -116,7 +116,7 @@ void native_link_offer(struct native *n, u64 now)
 		return;
 	/* A client that still lives has not let go of what it mapped; its farewell is an event on a lane. */
 	for (u8 i = 0; i < n->lanes; i++) {
-		if (native_link_live(n, i)) {
+		if (native_link_peer(n, i) == MEMX_VCHAN_HERE) {
 			n->connect_at = now + CONNECT_NS;
 			return;
 		}
