@@ -53,6 +53,22 @@ def relay_ends_in_good_order_and_comes_back(t):
     files_are_right(t)
 
 
+def relay_comes_and_goes_while_the_guest_stands_still(t):
+    """The guest is paused while a relay connects to it and is killed: when it runs again it knows that nobody is there."""
+    domid = t.sh("host0", "xl domid guest0").strip()
+    t.must("relay", "host0", "kill")
+    t.wait("the guest offers", lambda: "offered" in t.exec("host0", "xenstore-read", f"/local/domain/{domid}/data/memx/state").out)
+    t.sh("host0", "xl pause guest0")
+    links = relay_log(t).count("guest-link")
+    t.must("relay", "host0", "start")
+    t.wait("the relay connects", lambda: relay_log(t).count("guest-link") > links)
+    t.must("relay", "host0", "kill")
+    t.sh("host0", "xl unpause guest0")
+    t.must("relay", "host0", "start")
+    t.wait("the guest attaches again", lambda: attached(t))
+    files_are_right(t)
+
+
 def save_keeps_restore_finds(t):
     """Pages outlive their domain where it was suspended, and the restored one, with another domain id, has them."""
     t.sh("host0", "xl save guest0 /tmp/guest0.save", timeout=600)
@@ -85,5 +101,6 @@ def a_guest_that_is_not_allowed(t):
 
 
 run(Testbed("relay", guests=1, guest_type="pv", guest_mem=128, kernel="6.1", swap=160, donors=2, donor_mem=256, replicas=2),
-    [memxctl_knows_the_guest, write_files, files_are_right, relay_ends_in_good_order_and_comes_back, save_keeps_restore_finds,
+    [memxctl_knows_the_guest, write_files, files_are_right, relay_ends_in_good_order_and_comes_back,
+     relay_comes_and_goes_while_the_guest_stands_still, save_keeps_restore_finds,
      destroy_frees, a_guest_that_is_not_allowed])
