@@ -207,6 +207,7 @@ static int stored(struct dop *dop, u32 status, const struct memx_head *head, str
 	batch_done(r);
 	return 0;
 broken:
+	repair_broken(r, dop->donor);
 	batch_failed(r);
 	return -EPROTO;
 }
@@ -327,6 +328,7 @@ static int fetched(struct dop *dop, u32 status, const struct memx_head *head, st
 	donor_queue(store);
 	return 0;
 broken:
+	repair_broken(r, dop->donor);
 	batch_failed(r);
 	return -EPROTO;
 }

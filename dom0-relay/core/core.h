@@ -299,6 +299,7 @@ void core_donor_down(struct core_donor *donor, const char *reason, u64 now);
 	X(replicas_repaired,	"replicas rebuilt by repair")					\
 	X(repair_pages,		"pages copied by repair")					\
 	X(repair_refused,	"times that a donor refused what repair asked of it")		\
+	X(repair_avoided,	"times that repair began to do without a source that refuses or breaks off")	\
 	X(extents_lost,		"extents of which no live copy was left")			\
 	X(asks,			"times that a donor began to ask for memory back")		\
 	X(reclaimed,		"copies moved because their donor asked for its memory")	\

@@ -488,7 +488,6 @@ void fence_donor_down(struct session *s, struct core_donor *d)
 	sd->state = SD_NONE;
 	sd->handle = 0;
 	sd->denials = 0;
-	sd->repair_refusals = 0;
 	retain_over(sd);
 	sd->releasing = false;
 	counted_end(s, sd);

@@ -378,7 +378,10 @@ struct sdonor {
 	u64 retain_tag;		/* of the piece of it that is unanswered; 0: none is */
 	u32 denials;		/* of the fence or a record that it had confirmed, on this connection, and not forgiven */
 	u64 denied_at;
-	u32 repair_refusals;	/* of what repair asked, on this connection, less those passes that came through */
+	u32 repair_refusals;	/* of what repair asked, less those passes that came through */
+	u32 avoided_times;	/* in a row, that repair did without it as a source for that, */
+	u64 avoided_until;	/* the last time until then */
+	u64 broke_off;		/* connection (by its up_at) that ended in the middle of a pass, or for its answer to one */
 	u32 fallback;		/* extents reserved before a RESERVE that may be refused */
 	u64 fence_epoch;	/* what the donor told with a refusal */
 	u64 opinion_at;		/* others are not asked before whether its word is true */

@@ -30,6 +30,8 @@ enum {
 	REPAIR_MAX	= 8,		/* extents at once */
 	REPAIR_AGAIN_MS	= 500,		/* after a pass that failed */
 	REPAIR_DOUBLED	= 6,		/* times that this doubles where a slot has no good copy */
+	REPAIR_AVOID_MS	= 1000,		/* a source that refuses or breaks off is done without, first; then twice as long, and so on, */
+	REPAIR_AVOID_DOUBLED = 8,	/* so many times */
 	REPAIR_ROOM_MS	= 2000,		/* after no donor had room */
 	REPAIR_LOOK	= 16384,	/* extents looked at per session and time */
 	REPAIR_LOOK_MS	= 20,		/* between two times: fetches want ticks far more often */
@@ -72,15 +74,67 @@ void repair_fail(struct repair *r)
 /*
  * A donor that refuses what repair asks must not keep an extent from ever being whole again. A target without memory for it makes
  * room for another one, as where it refuses a guest's store; so does one that says again and again what no donor that keeps the
- * protocol says. A source that does is done without, where there is another one.
+ * protocol says. A source that does is done without for a while, where there is another one: a second first, then two and so on. That
+ * is remembered beyond its connection, or it would only have to come back. One that hangs up, or falls silent, whenever it is asked
+ * does the same harm; who merely restarts, or is cut off, has done it once, and a pass that comes through makes up for it.
  */
+static bool avoided(const struct session *s, const struct core_donor *d)
+{
+	const struct sdonor *sd = &s->sd[d->index];
+
+	return sd->repair_refusals > DONOR_MAX_RETRIES && s->core->now < sd->avoided_until;
+}
+
+static void avoid(struct session *s, const struct core_donor *d)
+{
+	struct sdonor *sd = &s->sd[d->index];
+	u64 ms = (u64)REPAIR_AVOID_MS << sd->avoided_times;
+
+	if (avoided(s, d))
+		return;
+	sd->avoided_until = s->core->now + ms * MS;
+	s->core->count.repair_avoided++;
+	if (!sd->avoided_times)
+		core_say(s->core, CORE_LOG_WARN, "repair-avoids", "guest=%s donor=%s hint=\"it does not let its copies be read; where "
+			 "there are others, they are\"", s->name, d->name);
+	if (sd->avoided_times < REPAIR_AVOID_DOUBLED)
+		sd->avoided_times++;
+}
+
+static void blame(struct extent *x, struct core_donor *d, bool target, bool no_memory)
+{
+	struct sdonor *sd = &x->s->sd[d->index];
+
+	if (sd->repair_refusals <= DONOR_MAX_RETRIES && !no_memory) {
+		sd->repair_refusals++;
+	} else if (target) {
+		x->unfit |= bit64(d->index);
+		extent_review(x);
+	}
+	if (!target && sd->repair_refusals > DONOR_MAX_RETRIES)
+		avoid(x->s, d);
+}
+
+void repair_broken(struct repair *r, struct core_donor *d)
+{
+	struct sdonor *sd = &r->x->s->sd[d->index];
+
+	if (sd->broke_off == d->up_at)		/* many passes may end with one connection */
+		return;
+	sd->broke_off = d->up_at;
+	blame(r->x, d, d == r->target, false);
+}
+
 void repair_refused(struct repair *r, struct core_donor *d, u32 status)
 {
 	struct extent *x = r->x;
-	struct sdonor *sd = &x->s->sd[d->index];
+	bool no_memory = d == r->target && status == MEMX_S_NOSPACE;
 
 	switch (status) {
 	case S_LOST:
+		if (d != r->target)	/* what a target has it keeps: the next pass goes on from there */
+			repair_broken(r, d);
+		return;
 	case MEMX_S_FENCED:
 	case MEMX_S_SUPERSEDED:
 	case MEMX_S_UNKNOWN:
@@ -94,14 +148,9 @@ void repair_refused(struct repair *r, struct core_donor *d, u32 status)
 	x->s->core->count.repair_refused++;
 	core_say(x->s->core, CORE_LOG_WARN, "repair-refused", "guest=%s extent=%u donor=%s status=%s", x->s->name, x->index, d->name,
 		 status_word(status));
-	if (d == r->target && status == MEMX_S_NOSPACE)		/* nor for the next extent's copy, nor for this one in a moment */
-		sd->full_until = x->s->core->now + REFUSED_MS * MS;
-	if (sd->repair_refusals <= DONOR_MAX_RETRIES && (d != r->target || status != MEMX_S_NOSPACE)) {
-		sd->repair_refusals++;
-	} else if (d == r->target) {
-		x->unfit |= bit64(d->index);
-		extent_review(x);
-	}
+	if (no_memory)		/* nor for the next extent's copy, nor for this one in a moment */
+		x->s->sd[d->index].full_until = x->s->core->now + REFUSED_MS * MS;
+	blame(x, d, d == r->target, no_memory);
 }
 
 /* Is this source done without? Like one that is away: each live copy has all that was acknowledged. */
@@ -109,13 +158,12 @@ static bool done_without(const struct extent *x, const struct replica *c)
 {
 	u8 i;
 
-	if (x->s->sd[c->donor->index].repair_refusals <= DONOR_MAX_RETRIES)
+	if (!avoided(x->s, c->donor))
 		return false;
 	for (i = 0; i < x->cur.n; i++) {
 		const struct replica *o = &x->cur.r[i];
 
-		if (o != c && o->state == MEMX_R_LIVE && replica_usable(x->s, o) &&
-		    x->s->sd[o->donor->index].repair_refusals <= DONOR_MAX_RETRIES)
+		if (o != c && o->state == MEMX_R_LIVE && replica_usable(x->s, o) && !avoided(x->s, o->donor))
 			return true;
 	}
 	return false;
@@ -135,6 +183,16 @@ void repair_stuck(struct repair *r, u32 at)
 	repair_free(r);
 }
 
+static void forgive(struct session *s, const struct core_donor *d)
+{
+	struct sdonor *sd = &s->sd[d->index];
+
+	if (sd->repair_refusals)
+		sd->repair_refusals--;
+	if (!sd->repair_refusals)
+		sd->avoided_times = 0;
+}
+
 static void repair_done(struct repair *r)
 {
 	struct extent *x = r->x;
@@ -142,11 +200,9 @@ static void repair_done(struct repair *r)
 	u32 i;
 
 	x->repair_fails = 0;
-	if (x->s->sd[r->target->index].repair_refusals)
-		x->s->sd[r->target->index].repair_refusals--;
+	forgive(x->s, r->target);
 	for (i = 0; i < r->sources; i++)
-		if (x->s->sd[r->source[i].donor->index].repair_refusals)
-			x->s->sd[r->source[i].donor->index].repair_refusals--;
+		forgive(x->s, r->source[i].donor);
 	core->count.replicas_repaired++;
 	core_say(core, CORE_LOG_INFO, "replica-repaired", "guest=%s extent=%u donor=%s", x->s->name, x->index, r->target->name);
 	x->promote = bit64(r->target->index);
@@ -266,6 +322,7 @@ static int scan_done(struct dop *dop, u32 status, const struct memx_head *head, 
 		scan_over(r);
 	return 0;
 broken:
+	repair_broken(r, d);
 	repair_fail(r);
 	return -EPROTO;
 }

@@ -181,11 +181,124 @@ static void a_guest_that_comes_later_has_its_share(void **state)
 	queue_clear(&late);
 }
 
+/* ---- sources that break the protocol, or hang up, whenever repair asks ---------------------------------------------------------- */
+
+static bool breaks_it(struct wdonor *d, struct frame *f)
+{
+	(void)d;
+	if (memx_le16(f->hdr.op) == (MEMX_OP_SCAN | MEMX_OP_REPLY))
+		f->hdr.flags = 0;
+	return true;
+}
+
+static bool never_answers(struct wdonor *d, struct frame *f)
+{
+	(void)d;
+	return memx_le16(f->hdr.op) != (MEMX_OP_SCAN | MEMX_OP_REPLY);
+}
+
+/* By the guest's records each extent has three live copies, none of them at a donor that is away for good. */
+static bool all_whole(u32 extents)
+{
+	u32 i;
+
+	for (i = 0; i < extents; i++)
+		if (live_copies(i) < 3 || state_at(i, gone) == MEMX_R_LIVE)
+			return false;
+	return true;
+}
+
+/*
+ * It comes back each time, and does all that it is asked before repair asks. Another live copy is read in its place, and its own one
+ * stays what it is.
+ */
+static void who_breaks_off_each_time_is_done_without(void **state)
+{
+	static bool (*const ways[])(struct wdonor *d, struct frame *f) = { breaks_it, never_answers };
+	struct wdonor *bad;
+	u32 i, k;
+
+	(void)state;
+	for (i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+		if (i)
+			world_free(w);
+		cluster(5, 3);
+		for (k = 0; k < 4; k++)
+			stored(k * 64, 8);
+		gone = holder(0, 2);
+		bad = holder(0, 1);
+		bad->tamper = ways[i];
+		w->watched = "repair-avoids";
+		w->seen = 0;
+		away(gone);
+		for (k = 0; k < 60 && !all_whole(4); k++)
+			world_pass(w, 1000);
+		assert_true(all_whole(4));
+		assert_int_equal(w->seen, 1);
+		assert_true(world_counters(w).repair_avoided > 0);
+		bad->tamper = NULL;
+		repaired();
+		for (k = 0; k < 4; k++)
+			fetched(k * 64, 8);
+	}
+}
+
+/* The only live copy is read however often its donor broke off: when it does so no more, all is made whole. */
+static void the_only_source_is_asked_again(void **state)
+{
+	struct wdonor *bad;
+	u32 k;
+
+	(void)state;
+	cluster(3, 2);
+	stored(0, 8);
+	gone = holder(0, 1);
+	bad = holder(0, 0);
+	bad->tamper = breaks_it;
+	away(gone);
+	for (k = 0; k < 60; k++)
+		world_pass(w, 1000);
+	assert_int_equal(state_at(0, bad), MEMX_R_LIVE);
+	assert_true(world_counters(w).repair_avoided > 0);
+	bad->tamper = NULL;
+	world_pass(w, 3000);
+	repaired();
+	assert_int_equal(live_copies(0), 2);
+	fetched(0, 8);
+}
+
+/* One that is merely started anew in the middle of a pass, now and then, is no such source. */
+static void who_merely_restarts_is_not_blamed(void **state)
+{
+	u32 round, k;
+
+	(void)state;
+	cluster(4, 3);
+	for (k = 0; k < 4; k++)
+		stored(k * 64, 32);
+	for (round = 0; round < 8; round++) {
+		struct wdonor *source = holder(0, 0), *target = holder(0, 1);
+
+		wdonor_restart(target);
+		for (k = 0; k < 100000 && (!w->core->repairing || list_empty(&source->conn->to_relay)); k++)
+			if (!world_roll(w))
+				world_tick(w);
+		assert_true(w->core->repairing);
+		wdonor_drop(source);
+		repaired();
+	}
+	assert_int_equal(world_counters(w).repair_avoided, 0);
+	for (k = 0; k < 4; k++)
+		fetched(k * 64, 32);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rule(who_is_slow_leaves_places_to_others), rule(and_so_it_is_of_three_copies),
 		rule(what_nobody_else_wants_is_theirs), rule(a_guest_that_comes_later_has_its_share),
+		rule(who_breaks_off_each_time_is_done_without), rule(the_only_source_is_asked_again),
+		rule(who_merely_restarts_is_not_blamed),
 	};
 
 	return cmocka_run_group_tests_name("relay core: places of repair", tests, NULL, NULL);
