@@ -73,6 +73,19 @@ static void fence_refused(struct session *s, struct core_donor *d, u32 status)
 	fence_set_aside(s, d, status == MEMX_S_SUPERSEDED ? MEMX_S_UNKNOWN : status);
 }
 
+/*
+ * Who took the session over has a higher epoch: at our own it is a younger connection of ours that has the fence, over another entry
+ * which leads to the same donor, and which is gone. The next one is the youngest. A donor that says so again may mean anything.
+ */
+static bool fenced_by_us(struct session *s, struct core_donor *d, u32 status)
+{
+	if (status != MEMX_S_FENCED || s->sd[d->index].fence_epoch != s->epoch || s->core->now < d->renew_at)
+		return false;
+	d->renew_at = s->core->now + RENEW_MS * MS;
+	donor_fail(d, "a younger connection of ours has its fence");
+	return true;
+}
+
 static int fence_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
 {
 	struct session *s = dop->session;
@@ -89,7 +102,8 @@ static int fence_done(struct dop *dop, u32 status, const struct memx_head *head,
 		return -EPROTO;
 	sd->fence_epoch = memx_le64(f.epoch);
 	if (status != MEMX_S_OK) {
-		fence_refused(s, d, status);
+		if (!fenced_by_us(s, d, status))
+			fence_refused(s, d, status);
 		return 0;
 	}
 	sd->handle = memx_le32(f.session);

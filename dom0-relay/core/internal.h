@@ -61,6 +61,7 @@ enum {
 	HEDGE_MAX		= 1000,	/* hundredths of a hedged fetch that a donor may have in reserve */
 	DONOR_MAX_DENIALS	= 8,	/* of a confirmed fence or record: an admin may free a session there, but not over and over */
 	DENIAL_FORGIVEN_MS	= 10000,	/* one of them in so much time */
+	RENEW_MS		= 10000,	/* a connection is made anew for the sake of a fence once in so much time */
 	DONOR_MAX_RETRIES	= 3,	/* of a store that a donor found damaged on arrival */
 	REFUSED_SAY_MS		= 60000, /* between two lines about a guest that goes on asking */
 	RETRY_MS		= 1000,	/* after a refused attach; half of it is enforced, guests' clocks are their own */
@@ -190,6 +191,7 @@ struct core_donor {
 	u64 asked_at, stuck_at, reclaim_at;	/* asked first; said that it cannot be done; next look */
 	u32 moving;			/* copies marked to leave */
 	/* Broke the protocol, or left out what it does not like: gets no new copies where another can have them until then. */
+	u64 renew_at;			/* its connection is not made anew for the sake of a fence before */
 	u64 offended_at, shunned_until;
 	u32 offences;			/* in a row */
 };
