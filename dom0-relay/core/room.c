@@ -34,6 +34,25 @@ u64 room_single(const struct session *s, u32 index)
 	return pages;
 }
 
+/*
+ * Will the next record leave it out? Until its guest acknowledges that one, and while others have their turn first, the record in
+ * effect names it yet.
+ */
+static bool to_be_left_out(const struct session *s, const struct replica *r)
+{
+	return replica_gone(r) || !r->donor || r->donor->dead || s->sd[r->donor->index].state == SD_REFUSED;
+}
+
+static unsigned int copies_there(const struct extent *x)
+{
+	const struct placement *p = x->next.n ? &x->next : &x->cur;
+	unsigned int i, n = 0;
+
+	for (i = 0; i < p->n; i++)
+		n += replica_takes_writes(&p->r[i]) && replica_stays(x, &p->r[i]) && !to_be_left_out(x->s, &p->r[i]);
+	return n;
+}
+
 /* Pages of the copies that repair has to find room for yet. */
 static u64 missing_pages(const struct session *s)
 {
@@ -42,7 +61,7 @@ static u64 missing_pages(const struct session *s)
 
 	for (i = 0; s->extent && i < s->extents; i++) {
 		const struct extent *x = &s->extent[i];
-		unsigned int copies = placement_copies(x, x->next.n ? &x->next : &x->cur) + (x->shift != 0);
+		unsigned int copies = copies_there(x) + (x->shift != 0);
 
 		if (x->cur.generation && copies < s->replicas)
 			pages += (u64)(s->replicas - copies) << s->order;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * core-attach.c - what attaches may cost: how often one channel may, in which extents, and with how much of the relay's memory.
+ * core-attach.c - what attaches may cost: how often one channel may, in which extents, with how much of the relay's memory, and with
+ * none of the room that repair needs.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -213,6 +214,56 @@ static void the_memory_is_for_all(void **state)
 	assert_int_equal(w->core->map_bytes, 0);
 }
 
+/* ---- the room that repair needs ------------------------------------------------------------------------------------------------- */
+
+static void one_at_once(struct core_config *cfg)
+{
+	cfg->session_changes = 1;
+}
+
+static u32 degraded(void)
+{
+	struct core_status st;
+
+	core_status(w->core, &st);
+	return (u32)st.extents_degraded;
+}
+
+/*
+ * A donor is dead, and the guest is paused, so that no record leaves its copies out yet. They are missing all the same: the room for
+ * new ones is not given to a guest that comes now.
+ */
+static void room_for_the_copies_of_the_dead_is_kept(void **state)
+{
+	struct wguest *late;
+	u32 slot, i;
+
+	(void)state;
+	w = world_new(1, 3, 24, one_at_once);
+	g = wguest_new(w, 1152, 2);
+	assert_true(wguest_start(g));
+	for (slot = 0; slot < 1152; slot += 32)
+		stored(slot, 32);
+	g->deaf = true;
+	w->donor[1].there = false;
+	wdonor_drop(&w->donor[1]);
+	for (i = 0; i < 15; i++)
+		world_pass(w, 1000);
+	assert_true(w->donor[1].cd->dead);
+	late = wguest_new(w, 4096, 2);
+	assert_true(wguest_start(late));
+	assert_in_range(late->slots, 64, 320);
+	for (slot = 0; slot + 32 <= late->slots; slot += 32)
+		assert_int_equal(wguest_do(late, wguest_store(late, slot, 32)), MEMX_S_OK);
+	g->deaf = false;
+	for (i = 0; i < 30; i++)
+		world_pass(w, 1000);
+	assert_int_equal(degraded(), 0);
+	assert_int_equal(world_counters(w).no_repair_room, 0);
+	for (slot = 0; slot < 1152; slot += 32)
+		fetched(slot, 32);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -220,6 +271,7 @@ int main(void)
 		rule(a_refusal_is_told_once),
 		rule(the_relay_chooses_the_extents), rule(extents_stay_as_they_are),
 		rule(an_area_beyond_the_memory_waits), rule(the_memory_is_for_all),
+		rule(room_for_the_copies_of_the_dead_is_kept),
 	};
 
 	return cmocka_run_group_tests_name("relay core: what attaches may cost", tests, NULL, NULL);
