@@ -51,6 +51,7 @@ struct edge_donor {
 	struct rbuf *body;		/* of the frame being read */
 	char reason[128];		/* why the core wanted it closed; "" it did not */
 	bool listed;			/* in the configuration */
+	bool served;			/* on this connection it said more than who it is */
 };
 
 static void donor_connect(struct edge_donor *d);
@@ -123,7 +124,11 @@ static int conn_frame(struct memx_conn *conn, const struct memx_head *head, void
 		if (ret)
 			return ret;
 	}
-	d->failures = 0;
+	/* One that says who it is and hangs up, each time, is no success. */
+	if (head->reply && head->op == MEMX_OP_STAT && head->status == MEMX_S_OK) {
+		d->served = true;
+		d->failures = 0;
+	}
 	worker_turn(d->worker);
 	return core_donor_frame(d->core, head, body, worker_now(d->worker));
 }
@@ -164,6 +169,8 @@ static void conn_closed(struct memx_conn *conn, int err, void *data)
 		donor_free(d);
 		return;
 	}
+	if (!d->served && d->failures < 1000)
+		d->failures++;
 	donor_pause(d);
 	/* What is no frame is the donor's fault and counted as such; anything else is a loss. */
 	if (!by_core && err == -EPROTO)
@@ -194,6 +201,7 @@ static void donor_outcome(struct memx_watch *watch, uint32_t events)
 		return;
 	}
 	d->state = DONOR_UP;
+	d->served = false;
 	core_donor_up(d->core, worker_now(d->worker));
 	worker_turn(d->worker);
 }

@@ -7,8 +7,10 @@ import os
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cluster import BIN, Cluster, Process, check, equal, run, until     # noqa: E402
@@ -206,6 +208,29 @@ def donor_that_is_none():
         check("magic" in state["reason"] or "header" in state["reason"], state["reason"])
 
 
+def donor_that_hangs_up():
+    """It says who it is and hangs up, each time: it is asked less and less often, however soon it accepts."""
+    with Cluster() as c, socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        sock.settimeout(60)
+        c.ports["d0"] = sock.getsockname()[1]
+        c.configure()
+        c.relay()
+        hello = struct.pack("<HHHBBQQQ16sBB14s", 1, 1, 1, 3, 0, 0, 0, 77, b"d" * 16, 0, 0, bytes(14))
+        for _ in range(6):
+            conn, _ = sock.accept()
+            with conn:
+                began = time.monotonic()
+                asked = conn.recv(96, socket.MSG_WAITALL)
+                head = struct.pack("<4sHHIIQQ", b"MEMX", 0x8001, 0, len(hello), 0, struct.unpack_from("<Q", asked, 16)[0], 0)
+                conn.sendall(head + hello)
+                conn.recv(32, socket.MSG_WAITALL)
+        with sock.accept()[0]:
+            check(time.monotonic() - began > 0.25, "eight times connect_retry, less a random quarter")
+        equal(c.counter("donor_violations"), 0, "it keeps the protocol")
+
+
 def memxctl_for_people():
     with Cluster() as c:
         c.server("d0")
@@ -279,6 +304,7 @@ def control_socket_survives_nonsense():
 sys.exit(run([
     configuration_mistakes_are_one_line, configuration_example_is_good, configuration_file_missing, options, no_xenstore_says_so,
     sigterm_ends_in_good_order, notifies_the_service_manager, id_is_kept, one_relay_per_socket,
-    killed_relay_leaves_nothing_in_the_way, reload_adds_and_refuses, donor_by_name, donor_that_is_none, memxctl_for_people,
+    killed_relay_leaves_nothing_in_the_way, reload_adds_and_refuses, donor_by_name, donor_that_is_none, donor_that_hangs_up,
+    memxctl_for_people,
     memxctl_mistakes, memxctl_stopped_relay, control_socket_survives_nonsense,
 ]))
