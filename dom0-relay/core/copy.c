@@ -176,6 +176,7 @@ static int stored(struct dop *dop, u32 status, const struct memx_head *head, str
 	struct memx_io io;
 	u32 i, slot, refused = MEMX_S_OK, said;
 	u64 version;
+	int ret = 0;
 
 	repair_moved(dop);
 	if (status == MEMX_S_PARTIAL) {
@@ -201,11 +202,11 @@ static int stored(struct dop *dop, u32 status, const struct memx_head *head, str
 	}
 	/* One that came damaged is sent again. */
 	if (refused != MEMX_S_OK && refused != MEMX_S_CORRUPT)
-		repair_refused(r, dop->donor, refused);
+		ret = repair_refused(r, dop->donor, refused);
 	if (!r->failed)
 		r->x->s->core->count.repair_pages += dop->mask;
 	batch_done(r);
-	return 0;
+	return ret;
 broken:
 	repair_broken(r, dop->donor);
 	batch_failed(r);
@@ -293,12 +294,13 @@ static int fetched(struct dop *dop, u32 status, const struct memx_head *head, st
 	struct dop *store;
 	struct memx_io io;
 	struct rbuf *buf;
+	int ret;
 
 	repair_moved(dop);
 	if (status != MEMX_S_OK && status != MEMX_S_PARTIAL) {
-		repair_refused(r, dop->donor, status);
+		ret = repair_refused(r, dop->donor, status);
 		batch_failed(r);
-		return 0;
+		return ret;
 	}
 	for (i = 0; i < count; i++)
 		slots[i] = memx_le32(asked[i].slot);

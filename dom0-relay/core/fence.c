@@ -288,6 +288,12 @@ static void list_ask(struct session *s, struct core_donor *d)
 	donor_queue(dop);
 }
 
+/* An admin may free a session there in just that moment. Once or twice: stores wait for the listing. */
+static bool fence_again(struct session *s, const struct core_donor *d)
+{
+	return !fence_broken(s, d) && s->sd[d->index].denials <= LIST_MAX_DENIALS;
+}
+
 static int list_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
 {
 	struct session *s = dop->session;
@@ -301,7 +307,10 @@ static int list_done(struct dop *dop, u32 status, const struct memx_head *head, 
 	if (status == S_LOST || !head)
 		return 0;
 	if (status != MEMX_S_OK) {
-		fence_refused(s, d, status);
+		if ((status == MEMX_S_UNKNOWN || status == MEMX_S_NOFENCE) && fence_again(s, d))
+			fence_open(s, d);
+		else
+			fence_refused(s, d, status);
 		return 0;
 	}
 	if (head->len < sizeof(list))

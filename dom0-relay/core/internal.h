@@ -60,6 +60,7 @@ enum {
 	LINK_MAX_REFUSED	= 64,	/* or at donors that refuse to */
 	HEDGE_MAX		= 1000,	/* hundredths of a hedged fetch that a donor may have in reserve */
 	DONOR_MAX_DENIALS	= 8,	/* of a confirmed fence or record: an admin may free a session there, but not over and over */
+	LIST_MAX_DENIALS	= 2,	/* the same, while what it holds is being listed */
 	DENIAL_FORGIVEN_MS	= 10000,	/* one of them in so much time */
 	RENEW_MS		= 10000,	/* a connection is made anew for the sake of a fence once in so much time */
 	DONOR_MAX_RETRIES	= 3,	/* of a store that a donor found damaged on arrival */

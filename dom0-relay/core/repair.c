@@ -125,23 +125,29 @@ void repair_broken(struct repair *r, struct core_donor *d)
 	blame(r->x, d, d == r->target, false);
 }
 
-void repair_refused(struct repair *r, struct core_donor *d, u32 status)
+/* -EPROTO: its connection is to go for that. */
+int repair_refused(struct repair *r, struct core_donor *d, u32 status)
 {
 	struct extent *x = r->x;
-	bool no_memory = d == r->target && status == MEMX_S_NOSPACE;
+	bool target = d == r->target, no_memory = target && status == MEMX_S_NOSPACE;
 
 	switch (status) {
 	case S_LOST:
-		if (d != r->target)	/* what a target has it keeps: the next pass goes on from there */
+		if (!target)	/* what a target has it keeps: the next pass goes on from there */
 			repair_broken(r, d);
-		return;
-	case MEMX_S_FENCED:
-	case MEMX_S_SUPERSEDED:
+		return 0;
 	case MEMX_S_UNKNOWN:
 	case MEMX_S_NOFENCE:
+		if (!target)
+			blame(x, d, false, false);
+		return fence_denied(x->s, d);
+	case MEMX_S_FENCED:
+	case MEMX_S_SUPERSEDED:
 	case MEMX_S_ABSENT:
 	case MEMX_S_GENERATION:
-		return;
+		if (!target)
+			blame(x, d, false, false);
+		return 0;
 	default:
 		break;
 	}
@@ -150,7 +156,8 @@ void repair_refused(struct repair *r, struct core_donor *d, u32 status)
 		 status_word(status));
 	if (no_memory)		/* nor for the next extent's copy, nor for this one in a moment */
 		x->s->sd[d->index].full_until = x->s->core->now + REFUSED_MS * MS;
-	blame(x, d, d == r->target, no_memory);
+	blame(x, d, target, no_memory);
+	return 0;
 }
 
 /* Is this source done without? Like one that is away: each live copy has all that was acknowledged. */
@@ -290,6 +297,7 @@ static int scan_done(struct dop *dop, u32 status, const struct memx_head *head, 
 	struct memx_list list;
 	struct memx_want want;
 	u32 i, count, at;
+	int ret;
 
 	repair_moved(dop);
 	if (status != MEMX_S_OK) {
@@ -297,9 +305,9 @@ static int scan_done(struct dop *dop, u32 status, const struct memx_head *head, 
 			scan_over(r);	/* it would have been of use, no more */
 			return 0;
 		}
-		repair_refused(r, d, status);
+		ret = repair_refused(r, d, status);
 		repair_fail(r);
-		return 0;
+		return ret;
 	}
 	if (head->len < sizeof(list))
 		goto broken;

@@ -42,7 +42,7 @@ struct repair {
 struct dop *repair_dop(struct repair *r, struct core_donor *d, u16 op, dop_done done);
 void repair_moved(struct dop *dop);		/* its answer came */
 void repair_fail(struct repair *r);		/* ends the pass; the next one begins in a moment */
-void repair_refused(struct repair *r, struct core_donor *d, u32 status);
+int repair_refused(struct repair *r, struct core_donor *d, u32 status);
 void repair_broken(struct repair *r, struct core_donor *d);	/* its answer breaks the protocol */
 void repair_stuck(struct repair *r, u32 at);	/* the same, where no copy of this slot is right */
 void repair_copy(struct repair *r);		/* goes on copying */

@@ -177,6 +177,60 @@ static void stores_do_not_wait_for_who_refuses(void **state)
 	each_refusal(and_a_store_comes);
 }
 
+/* ---- a session that an admin frees at a donor ------------------------------------------------------------------------------------ */
+
+/* Between FENCE and LIST: what was there is gone, and what waits for it learns that, with that connection. */
+static void a_session_freed_before_the_listing(void **state)
+{
+	struct wdonor *b;
+	struct wreq *r;
+
+	(void)state;
+	cluster(2, 1);
+	stored(0, 8);
+	b = holder(0, 0);
+	wdonor_drop(b);
+	wdonor_up(b);
+	until_state(b, SD_LISTING);
+	assert_int_equal(srv_session_remove(b->srv, g->conf.vm, g->session, true), 0);
+	pass_seconds(1);
+	assert_int_equal(session_here()->sd[b->cd->index].state, SD_READY);
+	assert_int_equal(b->cd->losses, 1);
+	r = wguest_store(g, 0, 8);
+	assert_non_null(r);
+	pass_seconds(1);
+	assert_true(r->done);
+	assert_int_equal(r->status, MEMX_S_OK);
+	fetched(0, 8);
+}
+
+/* While nothing is stored: repair finds that the copy is gone, and does not ask for it for ever. */
+static void a_session_freed_at_a_source(void **state)
+{
+	struct wdonor *b, *lost;
+	u32 n;
+
+	(void)state;
+	cluster(5, 3);
+	stored(0, 32);
+	b = holder(0, 0);
+	lost = holder(0, 1);
+	away(lost);
+	for (n = 0; n < 100000 && !w->core->repairing; n++)
+		if (!world_roll(w))
+			world_tick(w);
+	assert_int_equal(srv_session_remove(b->srv, g->conf.vm, g->session, true), 0);
+	for (n = 0; n < 30 && (live_copies(0) < 3 || state_at(0, lost) == MEMX_R_LIVE || !lost->cd->dead); n++)
+		pass_seconds(1);
+	assert_int_equal(live_copies(0), 3);
+	assert_int_equal(state_at(0, lost), MEMX_R_NONE);
+	for (n = 0; n < w->donors; n++)
+		if (state_at(0, &w->donor[n]) == MEMX_R_LIVE)
+			assert_true(srv_holds(w->donor[n].srv, g->conf.vm, g->session, 0));
+	assert_int_equal(world_counters(w).donor_violations, 0);
+	fetched(0, 32);
+}
+
 /* ---- a donor that tells what it has in many small answers --------------------------------------------------------------------- */
 
 static u16 told_in_pieces;		/* LIST or SCAN; what they list has the same size */
@@ -288,6 +342,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rule(nobody_keeps_the_turn_of_others), rule(refused_copies_are_made_elsewhere), rule(stores_do_not_wait_for_who_refuses),
+		rule(a_session_freed_before_the_listing), rule(a_session_freed_at_a_source),
 		rule(a_listing_is_not_told_piece_by_piece), rule(a_scan_is_not_told_piece_by_piece),
 		rule(a_long_extent_takes_several_scans),
 	};
