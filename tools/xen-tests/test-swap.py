@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""Guests on real Xen swap to donors through the relay: test-swap.py [--replicas R] KERNEL pv|pvh [TEST...]
+"""Guests on real Xen swap to donors through the relay: test-swap.py [--replicas R] [--vcpus N] KERNEL pv|pvh [TEST...]
 
 Starts one testbed with that kernel and the guests that the tests need, runs the tests (all by default), prints TAP.
 """
@@ -212,6 +212,7 @@ class SwapTestbed(xenlib.Testbed):
 def main():
     p = argparse.ArgumentParser(description="Tests of swapping guests on real Xen; prints TAP.")
     p.add_argument("--replicas", type=int, default=2, choices=(1, 2, 3), help="copies of each page (%(default)s)")
+    p.add_argument("--vcpus", type=int, default=1, help="CPUs of each guest; from four on it has two lanes for stores (%(default)s)")
     p.add_argument("kernel")
     p.add_argument("kind", choices=("pv", "pvh"))
     p.add_argument("tests", nargs="*", metavar="TEST", help=f"all, or some of: {', '.join(f.__name__ for f in ALL)}")
@@ -222,7 +223,7 @@ def main():
     tests = [f for f in ALL if not args.tests or f.__name__ in args.tests]
     guests = 2 if two_guests_at_once in tests else 1
     t = SwapTestbed(f"swap-{args.kind}-{args.kernel}", kernel=args.kernel, guest_type=args.kind, guest_mem=128, swap=SWAP_MIB,
-                    donors=3, donor_mem=1024, replicas=args.replicas, guests=guests)
+                    donors=3, donor_mem=1024, replicas=args.replicas, guests=guests, guest_vcpus=args.vcpus)
     t.guests, t.replicas = guests, args.replicas
     xenlib.run(t, tests, guests=[f"guest{i}" for i in range(t.guests)])
 
