@@ -344,7 +344,7 @@ void donor_teardown(struct core_donor *d)
 {
 	struct relay_core *core = d->core;
 	struct list lost, *pos, *tmp;
-	bool was_up = d->up;
+	bool was_up = d->up, served = d->stat && !d->duplicate;
 	int class;
 
 	list_del(&d->in_dying);
@@ -354,12 +354,14 @@ void donor_teardown(struct core_donor *d)
 	d->stat = false;
 	d->asked = 0;
 	d->tried = true;
+	if (served)		/* a process that hangs, or whatever else is at its address, may take connections for ever */
+		d->down_at = core->now;
 	if (was_up) {
 		d->losses++;
 		core->count.donor_losses++;
-		d->down_at = core->now;
-		core_say(core, CORE_LOG_WARN, "donor-down", "donor=%s reason=\"%s\" unanswered=%u", d->name, d->reason,
-			 d->unanswered);
+		if (served || !d->dead)		/* it is tried for ever, but that is not said for ever */
+			core_say(core, CORE_LOG_WARN, "donor-down", "donor=%s reason=\"%s\" unanswered=%u", d->name, d->reason,
+				 d->unanswered);
 	}
 	list_init(&lost);
 	list_splice_tail(&d->sent_waited, &lost);

@@ -110,7 +110,10 @@ static void judge(struct core_donor *d)
 	}
 }
 
-/* Away for so long that nobody waits for it any more? An entry that leads elsewhere does not count as there. */
+/*
+ * Away for so long that nobody waits for it any more? A connection over which it did not serve yet does not count as there, nor does
+ * an entry that leads elsewhere.
+ */
 static void look_for_death(struct core_donor *d)
 {
 	struct relay_core *core = d->core;
@@ -128,7 +131,7 @@ static void look_for_death(struct core_donor *d)
 
 void donor_tick(struct core_donor *d)
 {
-	if (!d->up || d->duplicate)
+	if (!d->stat || d->duplicate)
 		look_for_death(d);
 	if (d->up && d->hello && d->core->now >= d->stat_at)
 		donor_stat(d);

@@ -32,7 +32,7 @@ static u64 until_dead(const struct core_donor *d)
 	u64 from = d->down_at > core->judge_from ? d->down_at : core->judge_from, until = from + core->cfg.donor_dead_ns;
 	const struct list *pos;
 
-	if ((d->up && !d->duplicate) || d->dead || until <= core->now)
+	if ((d->stat && !d->duplicate) || d->dead || until <= core->now)
 		return 0;
 	list_for_each(pos, &core->sessions)
 		if (list_entry(pos, struct session, in_core)->sd[d->index].placed)

@@ -131,7 +131,7 @@ void wold_tick(struct world *w)
 		if (end->conn || !end->cd || w->now < end->connect_at)
 			continue;
 		end->connect_at = w->now + w->reconnect_ns;
-		if (end->donor->there && !end->donor->hung)
+		if (end->donor->there)
 			world_connect(end->donor, end);
 		else
 			core_donor_down(end->cd, "connection refused", w->now);

@@ -644,7 +644,7 @@ static void reconnect(struct world *w)
 
 		if (d->conn || !d->cd || w->now < d->connect_at)
 			continue;
-		if (d->there && !d->hung) {
+		if (d->there) {		/* a process that hangs has a kernel that takes connections */
 			wdonor_up(d);
 		} else {
 			d->connect_at = w->now + w->reconnect_ns;
@@ -713,7 +713,7 @@ static void add_donors(struct world *w)
 		d->cd = core_donor_add(w->core, d->name, d, w->now);
 		assert(d->cd);
 		d->connect_at = w->now;
-		if (d->there && !d->hung)
+		if (d->there)
 			wdonor_up(d);
 	}
 }
