@@ -60,7 +60,9 @@ static void fence_refused(struct session *s, struct core_donor *d, u32 status)
 		s->sd[d->index].state = SD_REFUSED;
 		if (status == MEMX_S_UNKNOWN || status == MEMX_S_FENCED || status == MEMX_S_SUPERSEDED)
 			detached(s, d);		/* not known there, or not ours any more */
-		return;				/* anything else: asked again a moment later */
+		else
+			session_step(s);	/* asked again a moment later; a guest does not wait for that */
+		return;
 	}
 	if (status == MEMX_S_FENCED || (status == MEMX_S_SUPERSEDED && !slept(s, sd))) {
 		session_fenced(s, d, status);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * core-turns.c - what must not wait for ever, because somebody else does not come: extents for their turn to change their record,
- * extents and stores for a donor that is back but does not take the session up again.
+ * extents, stores and the end of a session for a donor that is back but does not take the session up again.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -177,6 +177,38 @@ static void stores_do_not_wait_for_who_refuses(void **state)
 	each_refusal(and_a_store_comes);
 }
 
+/* Its guest detaches; the others have answered before it refuses. */
+static void a_detach_does_not_wait_for_who_refuses(void **state)
+{
+	static const u32 status[] = { MEMX_S_LIMIT, MEMX_S_AGAIN, MEMX_S_DENIED };
+	struct wdonor *b;
+	u32 i;
+
+	(void)state;
+	for (i = 0; i < sizeof(status) / sizeof(*status); i++) {
+		if (i)
+			world_free(w);
+		refused_op = MEMX_OP_FENCE;
+		refused_status = status[i];
+		cluster(3, 2);
+		stored(0, 8);
+		b = &w->donor[2];
+		b->refuse = refuses;
+		b->way_ns = 5 * MS;
+		wdonor_drop(b);
+		pass_seconds(1);
+		wguest_detach(g);
+		pass_seconds(1);
+		assert_false(g->detaching);
+		assert_int_equal(g->detach_status, MEMX_S_OK);
+		assert_int_equal(wdonor_pages(&w->donor[0]) + wdonor_pages(&w->donor[1]), 0);
+		b->refuse = NULL;		/* it is told later */
+		pass_seconds(3);
+		assert_int_equal(wdonor_pages(b), 0);
+		assert_true(list_empty(&w->core->sessions));
+	}
+}
+
 /* ---- a session that an admin frees at a donor ------------------------------------------------------------------------------------ */
 
 /* Between FENCE and LIST: what was there is gone, and what waits for it learns that, with that connection. */
@@ -343,6 +375,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		rule(nobody_keeps_the_turn_of_others), rule(refused_copies_are_made_elsewhere), rule(stores_do_not_wait_for_who_refuses),
 		rule(a_session_freed_before_the_listing), rule(a_session_freed_at_a_source),
+		rule(a_detach_does_not_wait_for_who_refuses),
 		rule(a_listing_is_not_told_piece_by_piece), rule(a_scan_is_not_told_piece_by_piece),
 		rule(a_long_extent_takes_several_scans),
 	};
