@@ -277,8 +277,8 @@ static bool any_ready(const struct session *s)
 }
 
 /*
- * Is a donor missing that will be there in a moment, or be given up for dead? What has no room now may have it then; either event
- * has every extent looked at again.
+ * Is a donor missing that will be there in a moment, or be given up for dead; or there, and to take the session up or refuse it?
+ * What has no room now may have it then; each of these events has every extent looked at again.
  */
 static bool any_expected(const struct session *s)
 {
@@ -288,6 +288,8 @@ static bool any_expected(const struct session *s)
 		const struct core_donor *d = s->core->donor[i];
 
 		if (d && !donor_ok(d) && donor_stays(d) && !d->dead && !d->duplicate)
+			return true;
+		if (d && donor_takes(d) && (s->sd[i].state == SD_FENCING || s->sd[i].state == SD_LISTING))
 			return true;
 	}
 	return false;

@@ -163,6 +163,39 @@ static void no_space_does_not_wait_for_who_hangs(void **state)
 	assert_int_equal(r->status, MEMX_S_NOSPACE);
 }
 
+/*
+ * It is back, and one round trip from being fenced: what has no room at the others waits for that, as it did for its return. It is
+ * looked at in each of the moments on the way.
+ */
+static void no_space_waits_for_who_is_back(void **state)
+{
+	struct wdonor *d;
+	struct wreq *r;
+	u32 i, ms;
+
+	(void)state;
+	for (ms = 10; ms <= 250; ms += 10) {
+		if (ms > 10)
+			world_free(w);
+		w = world_new(11, 2, 6, NULL);
+		g = wguest_new(w, 256, 1);
+		assert_true(wguest_start(g));
+		d = &w->donor[1];
+		for (i = 0; i < 2; i++)
+			stored(64 * i, 32);
+		d->way_ns = 50 * MS;
+		wdonor_drop(d);
+		wdonor_limit(&w->donor[0], 1);
+		wdonor_up(d);
+		world_pass(w, ms);
+		r = wguest_store(g, 192, 32);
+		assert_non_null(r);
+		ms_until(r, 2000);
+		assert_true(r->done);
+		assert_int_equal(r->status, MEMX_S_OK);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -170,7 +203,7 @@ int main(void)
 		rule(who_takes_connections_counts_as_dead),
 		rule(who_refuses_hello_counts_as_dead),
 		rule(who_serves_now_and_then_is_not_dead),
-		rule(no_space_does_not_wait_for_who_hangs),
+		rule(no_space_does_not_wait_for_who_hangs), rule(no_space_waits_for_who_is_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
