@@ -5,7 +5,8 @@
  *	NONE	  nothing confirmed on this connection: no request goes there
  *	FENCING	  FENCE is on its way: from its answer on the donor serves nothing older than our epoch
  *	LISTING	  what the donor holds is compared with the map of the guest: a replica that is not there, or is older than
- *		  the record, is bad; a newer one means that a relay before us died between PLACE and RECORD
+ *		  the record, is bad; a newer one means that a relay before us died between PLACE and RECORD. So it can be said
+ *		  once: after that, nobody but us has proposed anything to a donor that confirmed our fence
  *	READY	  requests of this epoch may go there
  *	REFUSED	  the donor does not want the session, or says that it is somebody else's; asked again with its next connection, or
  *		  in a moment where it just had too much to do
@@ -251,25 +252,28 @@ static void not_ours(struct extent *x, struct core_donor *d, u64 generation)
 	extent_review(x);
 }
 
-static void listed(struct session *s, struct core_donor *d, u32 extent, u64 generation)
+/*
+ * -EPROTO: nobody proposed that generation. Every extent that a donor may lift so, whenever it likes, gets a new record, for which
+ * stores wait.
+ */
+static int listed(struct session *s, struct core_donor *d, u32 extent, u64 generation)
 {
-	struct extent *x;
-	struct replica *r;
+	struct extent *x = &s->extent[extent];
+	struct replica *r = replica_of(x, d);
 
-	if (!s->extent || extent >= s->extents)
-		return;
-	x = &s->extent[extent];
-	r = replica_of(x, d);
+	if (generation > x->gen_floor && extent < s->sd[d->index].listed)
+		return -EPROTO;
 	if (!r) {
 		not_ours(x, d, generation);
-		return;
+		return 0;
 	}
 	if (r->state != MEMX_R_STALE && generation < x->cur.generation)
-		return;		/* older than the record that the guest acknowledged: as good as missing */
+		return 0;	/* older than the record that the guest acknowledged: as good as missing */
 	if (generation - x->cur.generation < 1ULL << 32 && generation > x->gen_floor)
 		x->gen_floor = generation;
 	r->seen = generation <= x->gen_floor;
 	x->confirmed |= r->seen && r->state == MEMX_R_LIVE && r->instance == d->instance;
+	return 0;
 }
 
 static int list_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body);
@@ -333,8 +337,11 @@ static int list_done(struct dop *dop, u32 status, const struct memx_head *head, 
 			break;
 		}
 		sd->list_next = memx_le32(ref.extent) + 1;
-		listed(s, d, memx_le32(ref.extent), memx_le64(ref.generation));
+		if (listed(s, d, memx_le32(ref.extent), memx_le64(ref.generation)))
+			return -EPROTO;
 	}
+	if (sd->list_next > sd->listed)
+		sd->listed = sd->list_next;
 	if (last)
 		listing_end(s, d);
 	else
@@ -409,6 +416,7 @@ void fence_ready(struct session *s, struct core_donor *d)
 	struct sdonor *sd = &s->sd[d->index];
 
 	sd->state = SD_READY;
+	sd->listed = s->extents;
 	counted_end(s, sd);
 	if (s->state != SESSION_ATTACHED)
 		return;
@@ -591,6 +599,7 @@ bool fence_release(struct session *s, struct core_donor *d)
 	dop->small_len = sizeof(body);
 	sd->state = SD_NONE;
 	sd->releasing = true;
+	sd->listed = 0;			/* with the fence goes what kept others from proposing to it */
 	donor_queue(dop);
 	return true;
 }

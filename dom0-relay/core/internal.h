@@ -377,6 +377,7 @@ struct sdonor {
 	u64 reserved;		/* pages */
 	u64 full_until;		/* said no room: not asked again until then */
 	u32 list_next;		/* LISTING: first extent not heard of yet */
+	u32 listed;		/* those before this one it has told of since the session was attached, or said that it has none */
 	u32 retain_next;	/* first extent that RETAIN has not told of yet */
 	u64 retain_tag;		/* of the piece of it that is unanswered; 0: none is */
 	u32 denials;		/* of the fence or a record that it had confirmed, on this connection, and not forgiven */

@@ -153,10 +153,87 @@ static void what_all_say_is_discarded(void **state)
 	assert_true(slot_held(lost, 5));
 }
 
+/* ---- generations that nobody proposed ----------------------------------------------------------------------------------------- */
+
+static u64 made_up;		/* listed so far */
+
+/* Every extent that there is, each time by a higher generation. */
+static bool lists_all(struct wdonor *d, struct frame *f)
+{
+	u32 i, n = memx_extents(g->slots, g->order);
+	struct memx_list list = { .count = memx_put_le32(n) };
+	struct memx_extent_ref ref;
+
+	(void)d;
+	if (answer_to(f) == MEMX_OP_FENCE && f->len == sizeof(struct memx_fenced)) {
+		((struct memx_fenced *)f->body)->extents = memx_put_le32(n);
+	} else if (answer_to(f) == MEMX_OP_LIST) {
+		made_up++;
+		resize(f, memx_list_len(n));
+		memcpy(f->body, &list, sizeof(list));
+		for (i = 0; i < n; i++) {
+			ref = (struct memx_extent_ref){ .extent = memx_put_le32(i), .generation = memx_put_le64(1000 * made_up) };
+			memcpy(f->body + sizeof(list) + i * sizeof(ref), &ref, sizeof(ref));
+		}
+		f->hdr.flags = memx_put_le16(MEMX_F_LAST);
+	} else if (answer_to(f) == MEMX_OP_FREE) {
+		f->hdr.status = memx_put_le32(MEMX_S_UNKNOWN);	/* so it is fenced anew, and lists again */
+		resize(f, 0);
+	}
+	return true;
+}
+
+/*
+ * What a relay before this one proposed may be listed, once. A donor that lists ever higher generations, with copies of its own or
+ * without, does not have the guest's records changed each time.
+ */
+static void generations_are_not_made_up(void **state)
+{
+	u32 i, k, extents;
+	struct core_counters before, after;
+	struct wdonor *liar;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		w = world_new(11, 3, 64, no_repair);
+		g = wguest_new(w, 1024, 2);
+		liar = &w->donor[2];
+		if (!i) {
+			wdonor_limit(liar, 0);
+			world_pass(w, 1000);
+		}
+		assert_true(wguest_start(g));
+		for (k = 0; k < g->slots; k += 32)
+			stored(k, 32);
+		assert_int_equal(wdonor_pages(liar) != 0, i);
+		extents = memx_extents(g->slots, g->order);
+		before = world_counters(w);
+		made_up = 0;
+		liar->tamper = lists_all;
+		for (k = 0; k < 20; k++) {
+			wdonor_drop(liar);
+			world_pass(w, 500);
+			fetched(k * 32, 32);
+		}
+		assert_true(made_up > 20);
+		after = world_counters(w);
+		assert_true(after.records - before.records <= 2 * extents);
+		assert_true(after.donor_violations - before.donor_violations > 10);
+		liar->tamper = NULL;
+		world_pass(w, 2000);
+		assert_true(donor_ok(liar->cd));
+		for (k = 0; k < g->slots; k += 32)
+			stored(k, 32);
+		if (!i)
+			world_free(w);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rule(what_is_cut_off_leaves_nothing), rule(no_single_word_discards_a_page), rule(what_all_say_is_discarded),
+		rule(generations_are_not_made_up),
 	};
 
 	return cmocka_run_group_tests_name("relay core: donors that lie about what they hold", tests, NULL, NULL);
