@@ -207,10 +207,12 @@ static bool may_be_old(const struct greq *req)
 static void hear(struct greq *req, struct core_donor *d, const u8 *said)
 {
 	struct sdonor *sd = &req->extent->s->sd[d->index];
-	bool refused = false, lies = false, newer = may_be_old(req);
+	bool refused = false, lies = false, newer;
 	u8 *to;
 	u32 i;
 
+	/* All that came later is looked through for that, of which there may be thousands: not where nothing depends on it. */
+	newer = req->op == MEMX_OP_STORE && memchr(said, MEMX_S_OLD, req->count) && may_be_old(req);
 	for (i = 0; i < req->count && req->op == MEMX_OP_STORE; i++) {
 		if (said[i] == MEMX_S_NOSPACE)
 			sd->full_until = d->core->now + REFUSED_MS * MS;
