@@ -290,6 +290,7 @@ struct extent {
 	bool want_more;			/* repair wants another copy */
 	bool no_room;			/* said that no donor has room for one */
 	bool lost;			/* counted in extents_lost */
+	bool left;			/* several copies are left of those that were lost, and none is whole: each stays */
 	bool confirmed;			/* a donor has told this relay of a live copy: not by the guest's map alone */
 	struct placement cur;		/* acknowledged by the guest */
 	struct placement next;		/* proposed */

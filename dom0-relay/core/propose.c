@@ -19,13 +19,15 @@ static void leave_out(struct extent *x, struct placement *p, int i)
 
 /*
  * Every live copy is gone, not just away. What is left, syncing or stale, together may still have all or most of the pages, and
- * a page is good where its version matches: those copies count as the live ones from now on. Said loudly all the same.
+ * a page is good where its version matches: those copies count as the live ones from now on. Said loudly all the same. None of
+ * several alone is whole, so from then on none is left out.
  */
 static void all_lost(struct extent *x, struct placement *p)
 {
 	struct session *s = x->s;
 	int i;
 
+	x->left = p->n > 1;
 	if (!x->lost) {
 		x->lost = true;
 		s->core->count.extents_lost++;
@@ -45,6 +47,8 @@ static void drop_lost(struct extent *x, struct placement *p)
 	for (i = p->n; i-- > 0;)
 		if (replica_gone(&p->r[i]))
 			leave_out(x, p, i);
+	if (p->n < 2)
+		x->left = false;
 	if (had && !placement_count(p, MEMX_R_LIVE))
 		all_lost(x, p);
 	one_serves = placement_live_usable(s, p);
@@ -110,7 +114,7 @@ static void make_room(struct extent *x, struct placement *p)
 {
 	int i, pass;
 
-	for (pass = 0; pass < 3; pass++)
+	for (pass = 0; pass < 3 && !x->left; pass++)
 		for (i = 0; p->n == MEMX_MAX_REPLICAS && i < p->n; i++) {
 			const struct replica *r = &p->r[i];
 
@@ -307,7 +311,7 @@ static unsigned int live_to_stay(const struct extent *x, const struct placement 
 /* More is named than is wanted, although there are enough live copies where they may stay. */
 bool extent_superfluous(const struct extent *x)
 {
-	return x->cur.n > x->s->replicas && live_to_stay(x, &x->cur) >= x->s->replicas;
+	return !x->left && x->cur.n > x->s->replicas && live_to_stay(x, &x->cur) >= x->s->replicas;
 }
 
 /* Repair is done when there are enough live copies where they may stay: what else is named has served. */
@@ -316,7 +320,7 @@ static void drop_superfluous(struct extent *x, struct placement *p)
 	struct session *s = x->s;
 	int i, fullest;
 
-	if (live_to_stay(x, p) < s->replicas)
+	if (x->left || live_to_stay(x, p) < s->replicas)
 		return;
 	for (i = p->n; i-- > 0;)
 		if (p->r[i].state != MEMX_R_LIVE || !replica_stays(x, &p->r[i]) || !replica_usable(s, &p->r[i]))

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * core-left.c - every live copy of an extent lost its memory at once, and several others are left, each with a part of it: none of
+ * them is given up before there is one that has what all of them have.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "donors.h"
+#include "world-guest.h"
+
+static struct wdonor *a, *b;
+
+/* Nothing is copied before repair is to go on. */
+static void slow_repair(struct core_config *cfg)
+{
+	cfg->repair_rate = 4096;
+}
+
+static void repair_goes_on(void)
+{
+	w->cfg.repair_rate = 64 << 20;
+	core_reconfigure(w->core, &w->cfg, w->now);
+}
+
+/* Two copies of one extent, whose 64 pages are all stored. */
+static void one_extent(u32 donors)
+{
+	w = world_new(11, donors, 32, slow_repair);
+	g = wguest_new(w, 64, 2);
+	assert_true(wguest_start(g));
+	stored(0, 32);
+	stored(32, 32);
+}
+
+static struct wdonor *in_state(u8 state)
+{
+	u32 i;
+
+	for (i = 0; i < g->record[0].replicas; i++)
+		if (g->record[0].replica[i].state == state)
+			return holder(0, i);
+	fail_msg("no copy is in state %u", state);
+	return NULL;
+}
+
+static void goes(struct wdonor *d)
+{
+	d->there = false;
+	wdonor_drop(d);
+}
+
+/* Its connection breaks for a moment, while some pages are written. */
+static void misses(struct wdonor *d, u32 slot, u32 count)
+{
+	goes(d);
+	stored(slot, count);
+	d->there = true;
+	world_pass(w, 500);
+}
+
+/* A page of it at a time: where one cannot be read, those beside it count. */
+static void all_is_read(void)
+{
+	u32 i;
+
+	for (i = 0; i < 64; i++)
+		fetched(i, 1);
+}
+
+/* Of four copies the live one is lost: a stale one, one more that missed something, and one that has only what came last are left. */
+static void what_was_left_is_kept_at_once(void **state)
+{
+	(void)state;
+	one_extent(5);
+	a = holder(0, 0);
+	b = holder(0, 1);
+	misses(b, 32, 16);
+	misses(in_state(MEMX_R_SYNCING), 48, 8);
+	assert_int_equal(g->record[0].replicas, 4);
+	wdonor_restart(a);
+	world_pass(w, 1000);
+	all_is_read();
+	assert_int_equal(world_counters(w).extents_lost, 1);
+}
+
+/* {a live, b stale, a third syncing}, and a loses its memory. */
+static void two_are_left(u32 donors)
+{
+	one_extent(donors);
+	a = holder(0, 0);
+	b = holder(0, 1);
+	misses(b, 5, 1);
+	wdonor_restart(a);
+}
+
+static void what_was_left_is_kept_later(void **state)
+{
+	(void)state;
+	two_are_left(4);
+	repair_goes_on();
+	world_pass(w, 120000);
+	all_is_read();
+	misses(b, 6, 1);
+	world_pass(w, 120000);
+	all_is_read();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		rule(what_was_left_is_kept_at_once), rule(what_was_left_is_kept_later),
+	};
+
+	return cmocka_run_group_tests_name("relay core: what is left", tests, NULL, NULL);
+}
