@@ -379,6 +379,11 @@ void extent_record_acked(struct extent *x)
 	extent_count(x, 1);
 	tell_in_force(x);
 	x->refused = 0;
+	if (x->made_whole) {
+		x->left = false;
+		x->lost = false;
+		x->made_whole = 0;
+	}
 	x->promote = 0;
 	x->unfit = 0;
 	x->late = 0;

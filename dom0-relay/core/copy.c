@@ -23,6 +23,8 @@ static u64 discarded(const struct repair *r, u32 at)
 	u64 version = ~0ULL;
 	u32 i, live = 0;
 
+	if (r->x->left)		/* no live copy knows of all: an old page may stay that nobody asks for */
+		return 0;
 	for (i = 0; i < r->sources; i++) {
 		const struct source *s = &r->source[i];
 
@@ -37,39 +39,40 @@ static u64 discarded(const struct repair *r, u32 at)
 	return live ? version : 0;
 }
 
-/* The newest version that a live replica has of this slot, a page of it believed or not. */
+/* The newest version that a live replica has of this slot, a page of it believed or not. Of what is left each is as good. */
 static u64 newest(const struct repair *r, u32 at)
 {
 	u64 version = discarded(r, at);
 	u32 i;
 
 	for (i = 0; i < r->sources; i++)
-		if (r->source[i].live && !r->source[i].gone[at] && r->source[i].version[at] > version)
+		if ((r->source[i].live || r->x->left) && !r->source[i].gone[at] && r->source[i].version[at] > version)
 			version = r->source[i].version[at];
 	return version;
 }
 
 /*
- * Who is asked for this slot: of the live ones that are believed the one with the newest page. As a last resort one that is not
- * live and has just that version.
+ * Who is asked for this slot: of those that are believed the one with the newest page, a live one where several have it. Of one that is
+ * not live only what is as new as all that the live ones have: or newer, for it may be one of those that are left of an extent
+ * that was lost before this relay came. What was never acknowledged does no harm: the guest asks for something newer, or never.
  */
 static int pick(const struct repair *r, u32 at)
 {
 	const struct source *best = NULL;
-	u64 wanted = newest(r, at);
+	u64 wanted = newest(r, at), gone = discarded(r, at);
 	u32 i;
 
-	if (discarded(r, at))
-		return FROM_ALL;
 	for (i = 0; i < r->sources; i++) {
 		const struct source *s = &r->source[i];
 
-		if (r->doubt[at] & 1U << i || s->gone[at] || s->version[at] <= r->have[at] ||
-		    (!s->live && s->version[at] != wanted))
+		if (r->doubt[at] & 1U << i || s->gone[at] || s->version[at] <= r->have[at] || s->version[at] <= gone ||
+		    (!s->live && !r->x->left && s->version[at] < wanted))
 			continue;
-		if (!best || s->live > best->live || (s->live == best->live && s->version[at] > best->version[at]))
+		if (!best || s->version[at] > best->version[at] || (s->version[at] == best->version[at] && s->live > best->live))
 			best = s;
 	}
+	if (!best && gone > r->have[at])
+		return FROM_ALL;
 	return best ? (int)(best - r->source) : FROM_NOBODY;
 }
 
@@ -93,15 +96,16 @@ static bool word_against(const struct repair *r, u32 at)
  * before this pass *every* live copy has (PROTOCOL, section 8), the other one, too, and lists it; what is acknowledged since the
  * record that names the target took effect, the target has taken itself. A page that one live copy alone has is on its way, or made
  * up. Not even that is passed over where it can be had: what the doubted source shows, now or in one of the next passes, is
- * copied whoever else lacks it, and so is that very version from a stale copy. Only what could be shown in none of several passes,
+ * copied whoever else lacks it, and so is that version from a stale copy. Only what could be shown in none of several passes,
  * half a second and more apart, is done without: one answer that was damaged on its way says nothing.
  *
- * Where all live copies were lost at once (extent.lost) those that count as live since do not have the same: nothing is passed over.
+ * Where all live copies were lost at once (extent.lost) those that are left do not have the same: nothing is passed over.
  */
 bool repair_lacks(const struct repair *r, u32 at)
 {
-	return newest(r, at) > r->have[at] && (pick(r, at) != FROM_NOBODY || r->x->repair_fails < REPAIR_HEARD || r->x->lost ||
-					       !word_against(r, at));
+	if (pick(r, at) != FROM_NOBODY)
+		return true;
+	return newest(r, at) > r->have[at] && (r->x->repair_fails < REPAIR_HEARD || r->x->lost || !word_against(r, at));
 }
 
 static bool to_copy(const struct repair *r, u32 at)

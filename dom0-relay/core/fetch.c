@@ -387,7 +387,10 @@ static struct core_donor *quickest(const struct greq *req, u8 state)
 	return best;
 }
 
-/* Is there a live copy that was not tried and may come back? */
+/*
+ * Is there a live copy that was not tried and may come back? Of what is left of a lost extent any copy may be the only one that has
+ * the page: all that can be reached are asked, and then one that is away is waited for until it counts as dead.
+ */
 static bool one_is_away(const struct greq *req)
 {
 	const struct extent *x = req->extent;
@@ -395,8 +398,11 @@ static bool one_is_away(const struct greq *req)
 
 	for (i = 0; i < x->cur.n; i++) {
 		const struct replica *r = &x->cur.r[i];
+		bool counts = r->state == MEMX_R_LIVE;
 
-		if (r->state == MEMX_R_LIVE && !replica_gone(r) && !(r->donor && req->tried & bit64(r->donor->index)))
+		if (x->left)
+			counts = r->donor && !r->donor->dead && !replica_usable(x->s, r);
+		if (counts && !replica_gone(r) && !(r->donor && req->tried & bit64(r->donor->index)))
 			return true;
 	}
 	return false;
@@ -412,7 +418,7 @@ void fetch_go(struct greq *req)
 	if (req->out)		/* somebody is asked for these pages already */
 		return;
 	for (i = 0; i < sizeof(order); i++) {
-		if (i == 2 && one_is_away(req))
+		if (i == 2 && !req->extent->left && one_is_away(req))
 			break;		/* the last resort is not for those who only have to wait */
 		d = quickest(req, order[i]);
 		if (d && fetch_ask(req, d, false))

@@ -311,6 +311,7 @@ struct extent {
 	u64 stored_at;			/* last store or discard */
 	u64 shift, shift_to;		/* donor that this copy moves off, and where to, to even out their room */
 	u64 shift_until;
+	u64 made_whole;			/* donor (as bit) with whose copy .left ends when the proposed record is in effect */
 	u64 promote;			/* donor (as bit) whose syncing copy repair has completed */
 	u64 unfit;			/* donors (by index) that refuse a write which another live copy has: to be replaced */
 	u64 late;			/* donors (by index) that alone hold up a write which another live copy has: let go */
@@ -346,6 +347,7 @@ enum proposal extent_propose(struct extent *x, struct placement *p);
 bool replica_usable(const struct session *s, const struct replica *r);
 bool replica_gone(const struct replica *r);	/* its bytes exist no longer */
 bool extent_wants_copy(const struct extent *x);
+bool extent_rejoins(const struct extent *x);
 bool extent_superfluous(const struct extent *x);
 bool extent_degraded(const struct extent *x);
 unsigned int extent_missing(const struct extent *x);

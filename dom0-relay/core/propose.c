@@ -18,24 +18,70 @@ static void leave_out(struct extent *x, struct placement *p, int i)
 }
 
 /*
+ * None of those that are left is whole, so it does not matter which of them the record calls live: one that is within reach. The
+ * others take writes as well, as those do that repair is to complete.
+ */
+static void one_of_the_left(const struct extent *x, struct placement *p)
+{
+	int i, live = -1;
+
+	for (i = 0; i < p->n && live < 0; i++)
+		if (replica_takes_writes(&p->r[i]) && replica_usable(x->s, &p->r[i]))
+			live = i;
+	for (i = 0; i < p->n && live < 0; i++)
+		if (replica_usable(x->s, &p->r[i]))
+			live = i;
+	for (i = 0; i < p->n; i++)
+		p->r[i].state = i == live || live < 0 ? MEMX_R_LIVE : replica_usable(x->s, &p->r[i]) ? MEMX_R_SYNCING : MEMX_R_STALE;
+}
+
+/*
  * Every live copy is gone, not just away. What is left, syncing or stale, together may still have all or most of the pages, and
- * a page is good where its version matches: those copies count as the live ones from now on. Said loudly all the same. None of
- * several alone is whole, so from then on none is left out.
+ * a page is good where its version matches. Said loudly all the same. None of several alone is whole, so from then on none is left
+ * out, until repair has made one that has what all of them have.
  */
 static void all_lost(struct extent *x, struct placement *p)
 {
 	struct session *s = x->s;
-	int i;
 
 	x->left = p->n > 1;
+	x->made_whole = 0;
 	if (!x->lost) {
 		x->lost = true;
 		s->core->count.extents_lost++;
 		if (s->link)
 			link_lost(s->link, x);
 	}
-	for (i = 0; i < p->n; i++)
-		p->r[i].state = MEMX_R_LIVE;
+	one_of_the_left(x, p);
+}
+
+/* May a stale copy take writes again? */
+static bool may_rejoin(const struct extent *x, const struct replica *r)
+{
+	u64 not = x->unfit | x->late | x->refused;
+
+	return r->state == MEMX_R_STALE && replica_usable(x->s, r) && r->donor->shunned_until <= x->s->core->now &&
+	       x->s->sd[r->donor->index].full_until <= x->s->core->now && !(not & bit64(r->donor->index));
+}
+
+/* A copy that is left is back: it is to be completed as the others are. */
+bool extent_rejoins(const struct extent *x)
+{
+	u8 i;
+
+	for (i = 0; x->left && i < x->cur.n; i++)
+		if (may_rejoin(x, &x->cur.r[i]))
+			return true;
+	return false;
+}
+
+static void rejoin(const struct extent *x, struct placement *p)
+{
+	int i;
+
+	for (i = 0; x->left && i < p->n; i++)
+		if (may_rejoin(x, &p->r[i]))
+			p->r[i].state = MEMX_R_SYNCING;
 }
 
 static void drop_lost(struct extent *x, struct placement *p)
@@ -51,6 +97,8 @@ static void drop_lost(struct extent *x, struct placement *p)
 		x->left = false;
 	if (had && !placement_count(p, MEMX_R_LIVE))
 		all_lost(x, p);
+	else if (x->left && !x->made_whole && !placement_live_usable(s, p))
+		one_of_the_left(x, p);
 	one_serves = placement_live_usable(s, p);
 	for (i = p->n; i-- > 0;) {
 		struct replica *r = &p->r[i];
@@ -61,6 +109,7 @@ static void drop_lost(struct extent *x, struct placement *p)
 		if (one_serves || (r->state == MEMX_R_SYNCING && placement_count(p, MEMX_R_LIVE)))
 			r->state = MEMX_R_STALE;
 	}
+	rejoin(x, p);
 }
 
 /* Is there a live copy within reach that is not late? */
@@ -334,15 +383,25 @@ static void drop_superfluous(struct extent *x, struct placement *p)
 	}
 }
 
-/* The copy that repair has completed, if it is still the one. */
+/*
+ * The copy that repair has completed, if it is still the one. Where it is the first that has what all those had which were left it
+ * is the only live one: to the others that state is over as well when this record is in effect, and they are completed from it.
+ */
 static void promote(struct extent *x, struct placement *p)
 {
-	int i;
+	int i, k;
 
-	for (i = 0; i < p->n; i++)
-		if (p->r[i].state == MEMX_R_SYNCING && p->r[i].donor && x->promote & bit64(p->r[i].donor->index) &&
-		    replica_usable(x->s, &p->r[i]))
-			p->r[i].state = MEMX_R_LIVE;
+	x->made_whole = 0;
+	for (i = 0; i < p->n; i++) {
+		if (p->r[i].state != MEMX_R_SYNCING || !p->r[i].donor || !(x->promote & bit64(p->r[i].donor->index)) ||
+		    !replica_usable(x->s, &p->r[i]))
+			continue;
+		for (k = 0; x->left && k < p->n; k++)
+			if (p->r[k].state == MEMX_R_LIVE)
+				p->r[k].state = MEMX_R_SYNCING;
+		p->r[i].state = MEMX_R_LIVE;
+		x->made_whole = x->left ? x->promote : 0;
+	}
 	x->promote = 0;
 }
 

@@ -4,7 +4,7 @@
  *
  *	phase	what is done
  *	SCAN	the syncing replica (the target) and the others (the sources) tell which slots they hold at which version
- *	COPY	slots that the target lacks, or has older, are fetched from the live source that has them newest, verified, and
+ *	COPY	slots that the target lacks, or has older, are fetched from the source that has them newest, verified, and
  *		stored at the target with the version they have; discarded ones are discarded there
  *	PROVE	where somebody said that a slot was overwritten meanwhile, the target is scanned again: it must have it
  *	done	the target's place in the record becomes live, what the record then names no more is freed
@@ -14,10 +14,13 @@
  * keep the copy from overwriting anything newer. Any change of the extent's record ends the pass: the next one begins anew.
  *
  * No source is believed alone. A page that does not match version and check, or that its source listed and then has not got, is
- * taken from the next source, at last from one that is not live but has that very version. Where there is none the pass fails, and
+ * taken from the next source, at last from one that is not live but has that version. Where there is none the pass fails, and
  * the target does not become live; that is tried again later and later, because a store or discard of that slot mends it, unless
  * another live source shows that nothing is missing (repair_lacks() in copy.c). A slot is discarded at the target only where every
  * live source says that it was: there is no page by which to tell.
+ *
+ * Where all live copies were lost at once, and several others are left (extent.left), no source has everything: all of them are read,
+ * or the target does not become live.
  *
  * What goes out is bounded by a number of extents, which the guests that lack copies share, by two requests per extent, by a rate
  * for all of them together, and by a quarter of each donor's window, which foreground stores are sent before;
@@ -200,12 +203,30 @@ static void forgive(struct session *s, const struct core_donor *d)
 		sd->avoided_times = 0;
 }
 
+/*
+ * It has what was within reach. But what is left of a lost extent is whole with all of it only: another one is completed as far, later
+ * and later, until those that are away are back, or given up.
+ */
+static void done_in_part(struct repair *r)
+{
+	struct extent *x = r->x;
+
+	x->repair_at = x->s->core->now + (REPAIR_AGAIN_MS * MS << x->repair_fails);
+	if (x->repair_fails < REPAIR_DOUBLED)
+		x->repair_fails++;
+	repair_free(r);
+}
+
 static void repair_done(struct repair *r)
 {
 	struct extent *x = r->x;
 	struct relay_core *core = x->s->core;
 	u32 i;
 
+	if (x->left && r->some_only) {
+		done_in_part(r);
+		return;
+	}
 	x->repair_fails = 0;
 	forgive(x->s, r->target);
 	for (i = 0; i < r->sources; i++)
@@ -302,6 +323,7 @@ static int scan_done(struct dop *dop, u32 status, const struct memx_head *head, 
 	repair_moved(dop);
 	if (status != MEMX_S_OK) {
 		if (last_resort(r, d)) {
+			r->some_only = true;
 			scan_over(r);	/* it would have been of use, no more */
 			return 0;
 		}
@@ -380,13 +402,16 @@ static void proved(struct repair *r)
 
 /* ---- which extents ------------------------------------------------------------------------------------------------------------ */
 
+/* What is left of a lost extent takes turns: while one of them is away none becomes live, and all are to have what can be had. */
 static struct replica *find_target(struct extent *x)
 {
-	u8 i;
+	u8 i, k, first = x->left ? x->repair_fails : 0;
 
-	for (i = 0; i < x->cur.n; i++)
-		if (x->cur.r[i].state == MEMX_R_SYNCING && replica_usable(x->s, &x->cur.r[i]))
-			return &x->cur.r[i];
+	for (i = 0; i < x->cur.n; i++) {
+		k = (u8)(i + first) % x->cur.n;
+		if (x->cur.r[k].state == MEMX_R_SYNCING && replica_usable(x->s, &x->cur.r[k]))
+			return &x->cur.r[k];
+	}
 	return NULL;
 }
 
@@ -419,8 +444,10 @@ static void repair_start(struct extent *x, struct replica *target)
 	for (i = 0; i < x->cur.n; i++) {
 		struct replica *c = &x->cur.r[i];
 
-		if (!takes_part(x, c, target))
+		if (!takes_part(x, c, target)) {
+			r->some_only |= c->donor != NULL;
 			continue;
+		}
 		if (c != target) {
 			r->source[r->sources].donor = c->donor;
 			r->source[r->sources].live = c->state == MEMX_R_LIVE;
@@ -548,7 +575,14 @@ static void look_at(struct look *l, struct extent *x)
 	struct relay_core *core = l->core;
 	struct replica *target;
 
-	if (x->repair || !extent_takes_writes(x) || x->promote || x->repair_at > core->now || !live_source(x))
+	if (x->repair || !extent_takes_writes(x) || x->promote)
+		return;
+	if (extent_rejoins(x)) {
+		x->want_more = true;
+		extent_review(x);
+		return;
+	}
+	if (x->repair_at > core->now || !live_source(x))
 		return;
 	target = find_target(x);
 	if (extent_superfluous(x)) {

@@ -31,6 +31,7 @@ struct repair {
 	u32 next;			/* slot from which copying goes on, relative */
 	u32 out;			/* batches under way */
 	bool failed, proving;
+	bool some_only;			/* a copy that is left of a lost extent was not read */
 	u32 sources;
 	struct source source[MEMX_MAX_REPLICAS];
 	u64 *have;			/* versions of the target */

@@ -109,10 +109,110 @@ static void what_was_left_is_kept_later(void **state)
 	all_is_read();
 }
 
+static u32 degraded(void)
+{
+	struct core_status st;
+
+	core_status(w->core, &st);
+	return (u32)st.extents_degraded;
+}
+
+/* Of two whole copies one may be lost. */
+static void it_is_whole(void)
+{
+	repaired();
+	assert_int_equal(live_copies(0), 2);
+	assert_int_equal(g->record[0].replicas, 2);
+	wdonor_restart(holder(0, 0));
+	world_pass(w, 500);
+	all_is_read();
+	repaired();
+	wdonor_restart(holder(0, 0));
+	world_pass(w, 500);
+	all_is_read();
+}
+
+static void what_was_left_is_made_whole(void **state)
+{
+	(void)state;
+	two_are_left(4);
+	world_pass(w, 500);
+	assert_int_equal(live_copies(0), 1);
+	assert_int_equal(degraded(), 1);
+	repair_goes_on();
+	it_is_whole();
+	assert_int_equal(world_counters(w).extents_lost, 1);
+}
+
+/* One of those that are left goes away before anything was copied from it: what it alone has waits for it, and it is not given up. */
+static void who_is_away_is_waited_for(void **state)
+{
+	struct wreq *r;
+
+	(void)state;
+	two_are_left(5);
+	goes(b);
+	world_pass(w, 500);
+	stored(7, 1);
+	repair_goes_on();
+	r = wguest_fetch(g, 40, 1);
+	wguest_do(g, r);
+	world_pass(w, 5000);
+	assert_false(r->done);
+	assert_int_not_equal(state_at(0, b), MEMX_R_NONE);
+	assert_int_equal(live_copies(0), 1);
+	b->there = true;
+	world_pass(w, 5000);
+	assert_true(r->done);
+	assert_int_equal(r->status, MEMX_S_OK);
+	all_is_read();
+	it_is_whole();
+}
+
+/* The copy that the record calls live is no better than the others: where it is away another one serves. */
+static void any_of_them_serves(void **state)
+{
+	struct wdonor *d;
+
+	(void)state;
+	two_are_left(4);
+	world_pass(w, 500);
+	d = in_state(MEMX_R_LIVE);
+	goes(d);
+	stored(9, 4);
+	fetched(9, 4);
+	assert_int_not_equal(state_at(0, d), MEMX_R_NONE);
+	d->there = true;
+	world_pass(w, 500);
+	repair_goes_on();
+	all_is_read();
+	it_is_whole();
+}
+
+/* The next relay knows only the record. */
+static void the_next_relay_loses_nothing(void **state)
+{
+	(void)state;
+	two_are_left(4);
+	world_pass(w, 500);
+	world_relay_restart(w);
+	world_settle(w);
+	assert_true(wguest_start(g));
+	all_is_read();
+	repair_goes_on();
+	repaired();
+	all_is_read();
+	misses(b, 6, 1);
+	repaired();
+	all_is_read();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rule(what_was_left_is_kept_at_once), rule(what_was_left_is_kept_later),
+		rule(what_was_left_is_made_whole), rule(who_is_away_is_waited_for), rule(any_of_them_serves),
+		rule(the_next_relay_loses_nothing),
 	};
 
 	return cmocka_run_group_tests_name("relay core: what is left", tests, NULL, NULL);
