@@ -217,10 +217,39 @@ again:
 		struct session *old = list_entry(pos, struct session, in_core);
 
 		if (old == s || old->state == SESSION_FREEING || old->domid != s->domid ||
-		    memcmp(old->vm, s->vm, sizeof(s->vm)))
+		    memcmp(old->vm, s->vm, sizeof(s->vm)) || !memcmp(old->id, s->id, sizeof(s->id)))
 			continue;
 		session_free_start(old);
 		goto again;
+	}
+}
+
+/*
+ * By its own word the guest was granted the session later than we did: it was on another host, under the same number. What we know
+ * of it is out of date, and donors judge.
+ */
+static bool granted_since(const struct session *s, const struct session *old)
+{
+	return old->granted_epoch && s->known_epoch > old->granted_epoch;
+}
+
+/*
+ * What this domain had of the session passes on to @s. That of another domain stays until @s is granted: where it is refused as a
+ * copy, the other one is the owner. So does what is out of date: where donors refuse @s that is what there is to be freed one day.
+ */
+static void replace_own(struct session *s)
+{
+	struct list *pos, *tmp;
+
+	list_for_each_safe(pos, tmp, &s->core->sessions) {
+		struct session *old = list_entry(pos, struct session, in_core);
+
+		if (old->domid != s->domid || memcmp(old->vm, s->vm, sizeof(s->vm)) || memcmp(old->id, s->id, sizeof(s->id)) ||
+		    (granted_since(s, old) && old->state != SESSION_FREEING))
+			continue;
+		s->granted_epoch = old->granted_epoch;
+		s->granted_lineage = old->granted_lineage;
+		session_destroy(old);
 	}
 }
 
@@ -233,7 +262,7 @@ static u32 not_its_own(const struct session *s, const struct session *old)
 {
 	int i;
 
-	if (!old || old->domid != s->domid || !old->granted_epoch)
+	if (!old || old->domid != s->domid || !old->granted_epoch || granted_since(s, old))
 		return MEMX_S_OK;
 	if (s->epoch < old->granted_epoch)
 		return MEMX_S_FENCED;
@@ -287,13 +316,7 @@ void attach_begin(struct core_link *link)
 			      "at a higher epoch" : "with a lineage that it does not present now");
 		return;
 	}
-	if (old) {
-		s->granted_epoch = old->granted_epoch;
-		s->granted_lineage = old->granted_lineage;
-	}
-	/* That of another domain stays until this one is granted: where it is refused as a copy, the other one is the owner. */
-	if (old)
-		session_destroy(old);
+	replace_own(s);
 	list_add_tail(&s->in_core, &core->sessions);
 	replace_others(s);
 	session_relink(s);		/* donors may have said who they are since the first records came */

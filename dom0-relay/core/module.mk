@@ -5,7 +5,7 @@ core-world_SRCS := $(addprefix dom0-relay/tests/,world.c world-old.c world-guest
 
 # One program for each subject; those whose donors answer as they are told, and not as they should, beside the rest.
 CORE_HONEST := basic guest place reclaim roster balance
-CORE_ODD := attach conf donor double heal judge lies slow late budget pool turns places away left
+CORE_ODD := attach conf donor double heal judge lies slow late budget pool turns places away left copies
 $(foreach t,$(CORE_HONEST) $(CORE_ODD),$(eval relay-core-$(t)_SRCS := dom0-relay/tests/core-$(t).c $(core-world_SRCS)))
 $(foreach t,$(CORE_ODD),$(eval relay-core-$(t)_SRCS += dom0-relay/tests/donors.c))
 relay-core-sim_SRCS := $(addprefix dom0-relay/tests/,core-sim.c sim-strike.c sim-judge.c) $(core-world_SRCS)

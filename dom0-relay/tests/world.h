@@ -213,6 +213,7 @@ void world_pass(struct world *w, u32 ms);		/* lets time pass, delivering all */
 bool world_roll(struct world *w);			/* delivers one thing; false: there is none */
 void world_tick(struct world *w);			/* time goes to the next deadline */
 void world_relay_restart(struct world *w);
+void world_new_relay(struct world *w);			/* another host's; the present one is the caller's */
 void world_leave_relay(struct world *w);		/* another one takes its place; the old one goes on beside it */
 void world_old_relay_ends(struct world *w);
 struct core_counters world_counters(struct world *w);	/* of the present relay */
