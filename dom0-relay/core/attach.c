@@ -4,7 +4,8 @@
  *
  *	step		waits for					then
  *	DONORS		every configured donor was tried once		FENCE to each that is there
- *	FENCE		their answers, their listings compared		admission: RESERVE to each
+ *	FENCE		their answers, their listings compared		those that did not know the session are told of it; and then
+ *								admission: RESERVE to each
  *	RESERVE		their answers					granted; or once more with what they refused
  *
  * A donor that is lost on the way counts as one that is not there. Nothing of the session is asked of a donor before it confirmed
@@ -598,6 +599,8 @@ static void step_fence(struct session *s)
 			      "answer", hexid(unknown->id).s);
 		return;
 	}
+	if (fence_strangers(s))
+		return;
 	collect(s, &a, true);
 	if (!a.n) {
 		attach_refuse(s->link, worst_refusal(s), "no donor serves this session");

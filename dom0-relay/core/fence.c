@@ -8,6 +8,8 @@
  *		  the record, is bad; a newer one means that a relay before us died between PLACE and RECORD. So it can be said
  *		  once: after that, nobody but us has proposed anything to a donor that confirmed our fence
  *	READY	  requests of this epoch may go there
+ *	STRANGER  it does not know the session. While it is not clear whose that is it stays so: a guest that is refused as a copy
+ *		  would leave its epoch and lineage there, and nobody's right to the session is judged by them
  *	REFUSED	  the donor does not want the session, or says that it is somebody else's; asked again with its next connection, or
  *		  in a moment where it just had too much to do
  *
@@ -53,6 +55,59 @@ static bool slept(const struct session *s, const struct sdonor *sd)
 	return sd->fence_epoch && sd->fence_epoch <= s->known_epoch;
 }
 
+/* Nothing of an attach that is refused is to stay at donors. One of a new swap area has no other guest that could have it. */
+static bool may_make(const struct session *s)
+{
+	return s->state == SESSION_ATTACHED || (s->state == SESSION_ATTACHING && (s->vouched || (!s->frozen && !s->placed)));
+}
+
+static void fence_unknown(struct session *s, struct core_donor *d)
+{
+	if (may_make(s)) {		/* meanwhile */
+		fence_open(s, d);
+		return;
+	}
+	s->sd[d->index].state = SD_STRANGER;
+	counted_end(s, &s->sd[d->index]);
+}
+
+/*
+ * Is it this guest's, as far as those know that can be heard? Where one says no, another one has to say yes first: of those that
+ * are away, not of those that have never heard of it.
+ */
+static bool vouched(const struct session *s)
+{
+	bool denied = false, confirmed = false;
+	u32 i;
+
+	for (i = 0; i < CORE_MAX_DONORS; i++) {
+		const struct sdonor *sd = &s->sd[i];
+
+		if (!s->core->donor[i])
+			continue;
+		confirmed |= sd->state == SD_READY;
+		denied |= sd->state == SD_REFUSED && (sd->status == MEMX_S_FENCED || sd->status == MEMX_S_SUPERSEDED);
+	}
+	return confirmed || !denied;
+}
+
+bool fence_strangers(struct session *s)
+{
+	bool any = false;
+	u32 i;
+
+	s->vouched = vouched(s);
+	for (i = 0; s->vouched && i < CORE_MAX_DONORS; i++) {
+		if (!s->core->donor[i] || s->sd[i].state != SD_STRANGER)
+			continue;
+		s->sd[i].counted = true;
+		s->attach_pending++;
+		fence_open(s, s->core->donor[i]);
+		any = true;
+	}
+	return any;
+}
+
 static void fence_refused(struct session *s, struct core_donor *d, u32 status)
 {
 	const struct sdonor *sd = &s->sd[d->index];
@@ -63,6 +118,10 @@ static void fence_refused(struct session *s, struct core_donor *d, u32 status)
 			detached(s, d);		/* not known there, or not ours any more */
 		else
 			session_step(s);	/* asked again a moment later; a guest does not wait for that */
+		return;
+	}
+	if (status == MEMX_S_UNKNOWN && sd->looking) {
+		fence_unknown(s, d);
 		return;
 	}
 	if (status == MEMX_S_FENCED || (status == MEMX_S_SUPERSEDED && !slept(s, sd))) {
@@ -104,11 +163,13 @@ static int fence_done(struct dop *dop, u32 status, const struct memx_head *head,
 	else if (head->len || status == MEMX_S_OK)
 		return -EPROTO;
 	sd->fence_epoch = memx_le64(f.epoch);
+	sd->fence_extents = memx_le32(f.extents);
 	if (status != MEMX_S_OK) {
 		if (!fenced_by_us(s, d, status))
 			fence_refused(s, d, status);
 		return 0;
 	}
+	sd->looking = false;
 	sd->handle = memx_le32(f.session);
 	sd->held = memx_le32(f.extents);
 	sd->reserved = memx_le64(f.pages_reserved);
@@ -141,8 +202,9 @@ static void fence_send(struct session *s, struct core_donor *d, dop_done done)
 	memcpy(body.session, s->id, sizeof(body.session));
 	for (i = 0; i < MEMX_MAX_LINEAGE; i++)
 		body.lineage[i] = memx_put_le64(s->lineage[i]);
-	if (s->state != SESSION_FREEING)
+	if (may_make(s))
 		body.flags = MEMX_FENCE_CREATE;
+	s->sd[d->index].looking = s->state == SESSION_ATTACHING && !body.flags;
 	s->sd[d->index].slots = s->slots;
 	memcpy(dop->small, &body, sizeof(body));
 	dop->small_len = sizeof(body);

@@ -364,6 +364,7 @@ enum sd_state {
 	SD_LISTING,
 	SD_READY,		/* fenced at the session's epoch, holdings compared */
 	SD_REFUSED,		/* the donor said no; .status says why */
+	SD_STRANGER,		/* it knows nothing of the session, and is not to before others have confirmed whose it is */
 };
 
 struct sdonor {
@@ -390,7 +391,9 @@ struct sdonor {
 	u64 avoided_until;	/* the last time until then */
 	u64 broke_off;		/* connection (by its up_at) that ended in the middle of a pass, or for its answer to one */
 	u32 fallback;		/* extents reserved before a RESERVE that may be refused */
-	u64 fence_epoch;	/* what the donor told with a refusal */
+	u64 fence_epoch;	/* what the donor told with its last answer to FENCE: the session's epoch there */
+	u32 fence_extents;	/* and how many it holds of it */
+	bool looking;		/* that FENCE went without CREATE */
 	u64 opinion_at;		/* others are not asked before whether its word is true */
 	u32 slots;		/* size that it was told */
 };
@@ -422,6 +425,7 @@ struct session {
 	u64 seed;
 	u8 state, step;
 	bool frozen;
+	bool vouched;		/* donors that know it have confirmed, as far as they can be heard, that it is this guest's */
 	u32 slots;		/* wanted, then granted */
 	u32 extents;		/* number of them in .extent */
 	bool no_memory;		/* for these */
@@ -464,6 +468,7 @@ void session_review_all(struct session *s);
 void session_conditions(const struct session *s, u32 *placed, u32 *degraded, u32 *waiting);
 
 void fence_open(struct session *s, struct core_donor *d);
+bool fence_strangers(struct session *s);	/* true: there are donors that did not know the session, and are told now */
 int fence_denied(struct session *s, struct core_donor *d);
 bool fence_broken(struct session *s, const struct core_donor *d);
 void fence_set_aside(struct session *s, struct core_donor *d, u32 status);

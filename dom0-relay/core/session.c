@@ -167,7 +167,7 @@ void session_halt(struct session *s)
 		dop_cancel(list_first(&s->dops, struct dop, in_session));
 	for (i = 0; i < CORE_MAX_DONORS; i++) {
 		s->sd[i].counted = false;
-		if (s->sd[i].state == SD_FENCING || s->sd[i].state == SD_LISTING)
+		if (s->sd[i].state == SD_FENCING || s->sd[i].state == SD_LISTING || s->sd[i].state == SD_STRANGER)
 			s->sd[i].state = SD_NONE;
 	}
 	s->attach_pending = 0;
@@ -244,24 +244,33 @@ void session_review_all(struct session *s)
  * took the session over has fenced every donor that it could reach, so the truth is told by two of them, or there is only one.
  * Against the others' confirmation a single donor is set aside like one that is away: nothing is read, written or freed there, and
  * whatever is done elsewhere every donor judges for itself.
+ *
+ * Who holds nothing of the session knows only who was there first: a copy that was refused everywhere else, perhaps. As long as
+ * nobody who holds something of it agrees with them, such donors are no witnesses against one that holds something and confirms.
  */
 u32 session_disowned(const struct session *s)
 {
-	u32 i, fenced = 0, superseded = 0, others = 0;
+	u32 i, fenced = 0, superseded = 0, others = 0;	/* those that have never heard of it are none of these */
+	bool holder_denies = false, holder_confirms = false;
 
 	for (i = 0; i < CORE_MAX_DONORS; i++) {
 		const struct core_donor *d = s->core->donor[i];
 		const struct sdonor *sd = &s->sd[i];
 
-		if (!d || d->duplicate)
+		if (!d || d->duplicate || sd->state == SD_STRANGER)
 			continue;
-		if (sd->state == SD_REFUSED && sd->status == MEMX_S_FENCED)
-			fenced++;
-		else if (sd->state == SD_REFUSED && sd->status == MEMX_S_SUPERSEDED)
-			superseded++;
-		else if (sd->state != SD_REFUSED)
+		if (sd->state != SD_REFUSED) {
 			others++;	/* confirmed it, or was not heard yet */
+			holder_confirms |= (sd->state == SD_READY || sd->state == SD_LISTING) && sd->fence_extents;
+			continue;
+		}
+		fenced += sd->status == MEMX_S_FENCED;
+		superseded += sd->status == MEMX_S_SUPERSEDED;
+		holder_denies |= (sd->status == MEMX_S_FENCED || sd->status == MEMX_S_SUPERSEDED) &&
+				 (sd->fence_extents || sd->placed);	/* by its word, or by the guest's */
 	}
+	if (holder_confirms && !holder_denies)
+		return MEMX_S_OK;
 	if (superseded > 1 || (superseded && !others && !fenced))
 		return MEMX_S_SUPERSEDED;
 	return fenced + superseded > 1 || (fenced && !others) ? MEMX_S_FENCED : MEMX_S_OK;

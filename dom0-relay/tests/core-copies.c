@@ -77,6 +77,144 @@ static u32 sessions_at(u32 donor)
 	return t.sessions;
 }
 
+/*
+ * A guest whose pages are at two of four donors, the only ones that its host's relay knows. It was checkpointed, went on, and
+ * attached so often anew. Returns what is restored from the checkpoint.
+ */
+static struct wguest *copied(u32 attaches)
+{
+	struct wguest *copy;
+	u32 i;
+
+	w = world_new(11, 4, 32, NULL);
+	there(2, 4, false);
+	g = wguest_new(w, 256, 2);
+	assert_true(wguest_start(g));
+	g->frozen = true;
+	for (i = 0; i < 256; i += 32)
+		stored(i, 32);
+	copy = restored(2222);
+	woken(1111);
+	for (i = 0; i < attaches; i++) {
+		world_relay_restart(w);
+		world_pass(w, 1000);
+		assert_true(wguest_again(g));
+	}
+	fetched(0, 32);
+	wguest_hang_up(g);
+	return copy;
+}
+
+static void other_host(void)
+{
+	world_relay_restart(w);
+	there(0, 4, true);
+}
+
+/* A copy is refused on a host with two more donors. Then the original is migrated there. */
+static void a_refused_copy_leaves_no_fence(void **state)
+{
+	struct wguest *copy;
+
+	(void)state;
+	copy = copied(9);
+	other_host();
+	assert_int_equal(climbs(copy), MEMX_S_SUPERSEDED);
+	wguest_hang_up(copy);
+	assert_int_equal(sessions_at(2) + sessions_at(3), 0);
+	other_host();
+	g->conf.domid = ++w->domids;
+	woken(1112);
+	assert_int_equal(climbs(g), MEMX_S_OK);
+	assert_int_equal(sessions_at(2) + sessions_at(3), 2);	/* it has the use of them */
+	fetched(0, 32);
+	stored(0, 32);
+}
+
+/* The relay dies after each of the copy's attempts: nothing has to be taken back for the original to be served. */
+static void nor_one_whose_relay_dies(void **state)
+{
+	struct wguest *copy;
+	u32 i;
+
+	(void)state;
+	copy = copied(2);
+	for (i = 0; i < 3; i++) {
+		other_host();
+		wguest_offer(copy);
+		world_settle(w);
+		wguest_attach(copy);
+		while (world_counters(w).attach_refused == 0 && world_roll(w))
+			assert_int_equal(sessions_at(2) + sessions_at(3), 0);
+		assert_false(copy->attached);
+	}
+	other_host();
+	woken(1112);
+	assert_int_equal(climbs(g), MEMX_S_OK);
+}
+
+static void fenced_there(u32 donor, const struct wguest *who, u64 epoch)
+{
+	static u8 buf[SRV_REPLY_BUF];
+	static struct iovec iov[SRV_REPLY_IOVS];
+	struct srv_out out = { .buf = buf, .size = sizeof(buf), .iov = iov, .max_iovs = SRV_REPLY_IOVS };
+	struct srv_conn *c = srv_conn_open(w->donor[donor].srv, NULL);
+	struct memx_hello hello = { .proto_min = memx_put_le16(1), .proto_max = memx_put_le16(1), .role = MEMX_ROLE_RELAY };
+	struct memx_fence f = { .flags = MEMX_FENCE_CREATE, .slots = memx_put_le32(who->slots), .extent_order = (u8)who->order };
+	struct memx_head head = { .op = MEMX_OP_HELLO, .len = sizeof(hello), .tag = 1 };
+
+	memcpy(f.vm, who->conf.vm, sizeof(f.vm));
+	memcpy(f.session, who->session, sizeof(f.session));
+	f.lineage[0] = memx_put_le64(who->lineage[0]);
+	assert_int_equal(srv_frame(c, &head, &hello, &out, w->now), 0);
+	head = (struct memx_head){ .op = MEMX_OP_FENCE, .len = sizeof(f), .tag = 2, .epoch = epoch };
+	assert_int_equal(srv_frame(c, &head, &f, &out, w->now), 0);
+	srv_conn_close(c);
+}
+
+/* Where it is left all the same: who holds nothing is no witness against who holds the pages and confirms. */
+static void who_holds_nothing_is_no_witness(void **state)
+{
+	struct wguest *copy;
+	u32 i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		copy = copied(2);
+		other_host();
+		fenced_there(2, copy, g->epoch + (i ? 20 : 1));
+		fenced_there(3, copy, g->epoch + (i ? 20 : 1));
+		woken(1112);
+		assert_int_equal(climbs(g), MEMX_S_OK);
+		fetched(0, 32);
+		stored(0, 32);
+		assert_int_equal(climbs(copy), MEMX_S_SUPERSEDED);
+		assert_true(g->attached && g->alive);
+		if (!i)
+			world_free(w);
+	}
+}
+
+/* One of the two that know the session is away, and the other says no: nobody is asked who cannot know, and nobody gives up. */
+static void strangers_are_not_asked(void **state)
+{
+	struct wguest *copy;
+
+	(void)state;
+	copy = copied(2);
+	other_host();
+	there(1, 2, false);
+	assert_int_equal(climbs(copy), MEMX_S_AGAIN);
+	assert_int_equal(sessions_at(2) + sessions_at(3), 0);
+	wdonor_restart(&w->donor[1]);
+	there(1, 2, true);		/* without its memory: now the other one is all who can know */
+	assert_int_equal(climbs(copy), MEMX_S_SUPERSEDED);
+	assert_int_equal(sessions_at(1) + sessions_at(2) + sessions_at(3), 0);
+	woken(1112);
+	assert_int_equal(climbs(g), MEMX_S_OK);
+	fetched(0, 32);
+}
+
 /* ---- there and back ------------------------------------------------------------------------------------------------------------ */
 
 static struct relay_core *home;
@@ -200,6 +338,8 @@ static void who_was_not_there_is_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		rule(a_refused_copy_leaves_no_fence), rule(nor_one_whose_relay_dies), rule(who_holds_nothing_is_no_witness),
+		rule(strangers_are_not_asked),
 		rule(there_and_back_with_its_number), rule(a_copy_with_its_number), rule(who_was_not_there_is_refused),
 	};
 
