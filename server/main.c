@@ -246,7 +246,7 @@ static int start_edges(struct server *server)
 	if (ret)
 		return fail("start-failed", "signals", ret);
 	if (!server->settings.listen.len) {
-		ret = memx_addr_resolve(&server->settings.listen);
+		ret = memx_addr_resolve(&server->settings.listen, 0);
 		if (ret) {
 			memx_err("listen-failed", "what=%s reason=\"%s\"", memx_quoted(server->settings.listen.host), memx_addr_error(ret));
 			return 1;

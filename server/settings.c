@@ -99,7 +99,7 @@ static int check(void *ctx, void *object, char *err, size_t size)
 		return -1;
 	}
 	/* Who does not answer now may do so later: no mistake. */
-	ret = s->starting && *s->listen.host ? memx_addr_resolve(&s->listen) : 0;
+	ret = s->starting && *s->listen.host ? memx_addr_resolve(&s->listen, 0) : 0;
 	if (ret && ret != -EAGAIN) {
 		snprintf(err, size, "listen: \"%.60s\": %s; accepted: ADDR:PORT of this host", s->listen.host, memx_addr_error(ret));
 		return -1;

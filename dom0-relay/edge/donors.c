@@ -34,6 +34,7 @@ struct resolve {
 	struct memx_loop *loop;
 	struct edge_donor *donor;	/* NULL: nobody waits any more */
 	struct memx_addr addr;
+	unsigned int turn;
 	int ret;
 };
 
@@ -48,6 +49,7 @@ struct edge_donor {
 	struct resolve *resolve;
 	struct conf_donor conf;
 	u32 failures;			/* in a row */
+	unsigned int turn;		/* which of its name's addresses: the next after each that led to no donor */
 	struct rbuf *body;		/* of the frame being read */
 	char reason[128];		/* why the core wanted it closed; "" it did not */
 	bool listed;			/* in the configuration */
@@ -85,6 +87,7 @@ static void donor_failed(struct edge_donor *d, const char *reason)
 	snprintf(text, sizeof(text), "%s: %s", memx_addr_text(&d->conf.addr), reason);
 	if (d->failures < 1000)
 		d->failures++;
+	d->turn++;
 	donor_pause(d);
 	core_donor_down(d->core, text, worker_now(d->worker));
 	worker_turn(d->worker);
@@ -169,8 +172,11 @@ static void conn_closed(struct memx_conn *conn, int err, void *data)
 		donor_free(d);
 		return;
 	}
-	if (!d->served && d->failures < 1000)
-		d->failures++;
+	if (!d->served) {
+		if (d->failures < 1000)
+			d->failures++;
+		d->turn++;
+	}
 	donor_pause(d);
 	/* What is no frame is the donor's fault and counted as such; anything else is a loss. */
 	if (!by_core && err == -EPROTO)
@@ -280,7 +286,7 @@ static void *resolve_thread(void *arg)
 {
 	struct resolve *r = arg;
 
-	r->ret = memx_addr_resolve(&r->addr);
+	r->ret = memx_addr_resolve(&r->addr, r->turn);
 	memx_mail_post(r->loop, &r->mail);
 	return NULL;
 }
@@ -297,6 +303,7 @@ static void donor_resolve(struct edge_donor *d)
 		r->loop = d->worker->loop;
 		r->donor = d;
 		r->addr = d->conf.addr;
+		r->turn = d->turn;
 		pthread_attr_init(&attr);
 		pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 		ret = pthread_create(&thread, &attr, resolve_thread, r);

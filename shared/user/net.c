@@ -60,9 +60,10 @@ int memx_addr_parse(struct memx_addr *addr, const char *text)
 	return 0;
 }
 
-int memx_addr_resolve(struct memx_addr *addr)
+int memx_addr_resolve(struct memx_addr *addr, unsigned int turn)
 {
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list;
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list, *at;
+	unsigned int count = 0;
 	char port[8];
 	int ret;
 
@@ -72,8 +73,13 @@ int memx_addr_resolve(struct memx_addr *addr)
 	ret = getaddrinfo(addr->host, port, &hints, &list);
 	if (ret)
 		return ret == EAI_AGAIN ? -EAGAIN : -ENOENT;
-	memcpy(&addr->sa, list->ai_addr, list->ai_addrlen);
-	addr->len = list->ai_addrlen;
+	for (at = list; at; at = at->ai_next)
+		count++;
+	at = list;
+	for (turn %= count; turn; turn--)
+		at = at->ai_next;
+	memcpy(&addr->sa, at->ai_addr, at->ai_addrlen);
+	addr->len = at->ai_addrlen;
 	freeaddrinfo(list);
 	return 0;
 }

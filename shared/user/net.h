@@ -33,8 +33,11 @@ struct memx_addr {
 
 /* HOST:PORT, [IPV6]:PORT. Names are not resolved here. 0 or -EINVAL. */
 int memx_addr_parse(struct memx_addr *addr, const char *text);
-/* Resolves a name; blocks while the resolver does: not for the data thread. 0, -ENOENT or -EAGAIN. */
-int memx_addr_resolve(struct memx_addr *addr);
+/*
+ * Resolves a name; blocks while the resolver does: not for the data thread. 0, -ENOENT or -EAGAIN. Of several addresses that it has
+ * this takes the first in the resolver's order if @turn is 0, the next if 1, and so on, round and round.
+ */
+int memx_addr_resolve(struct memx_addr *addr, unsigned int turn);
 const char *memx_addr_error(int ret);		/* what it returned, for a person */
 const char *memx_addr_format(char text[MEMX_ADDR_TEXT], const struct memx_addr *addr);
 #define memx_addr_text(addr) memx_addr_format((char [MEMX_ADDR_TEXT]) { 0 }, addr)
