@@ -63,7 +63,6 @@ int memx_addr_parse(struct memx_addr *addr, const char *text)
 int memx_addr_resolve(struct memx_addr *addr, unsigned int turn)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list, *at;
-	unsigned int count = 0;
 	char port[8];
 	int ret;
 
@@ -73,11 +72,8 @@ int memx_addr_resolve(struct memx_addr *addr, unsigned int turn)
 	ret = getaddrinfo(addr->host, port, &hints, &list);
 	if (ret)
 		return ret == EAI_AGAIN ? -EAGAIN : -ENOENT;
-	for (at = list; at; at = at->ai_next)
-		count++;
-	at = list;
-	for (turn %= count; turn; turn--)
-		at = at->ai_next;
+	for (at = list; turn; turn--)
+		at = at->ai_next ? at->ai_next : list;
 	memcpy(&addr->sa, at->ai_addr, at->ai_addrlen);
 	addr->len = at->ai_addrlen;
 	freeaddrinfo(list);
