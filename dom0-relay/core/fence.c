@@ -316,14 +316,15 @@ static void not_ours(struct extent *x, struct core_donor *d, u64 generation)
 
 /*
  * -EPROTO: nobody proposed that generation. Every extent that a donor may lift so, whenever it likes, gets a new record, for which
- * stores wait.
+ * stores wait. Not for good: where it lost its memory, and our fence with that, a relay before us may have been there first.
  */
 static int listed(struct session *s, struct core_donor *d, u32 extent, u64 generation)
 {
+	const struct sdonor *sd = &s->sd[d->index];
 	struct extent *x = &s->extent[extent];
 	struct replica *r = replica_of(x, d);
 
-	if (generation > x->gen_floor && extent < s->sd[d->index].listed)
+	if (generation > x->gen_floor && extent < sd->listed && s->core->now - sd->listed_at < LISTED_AGAIN_MS * MS)
 		return -EPROTO;
 	if (!r) {
 		not_ours(x, d, generation);
@@ -402,8 +403,10 @@ static int list_done(struct dop *dop, u32 status, const struct memx_head *head, 
 		if (listed(s, d, memx_le32(ref.extent), memx_le64(ref.generation)))
 			return -EPROTO;
 	}
-	if (sd->list_next > sd->listed)
+	if (sd->list_next > sd->listed) {
 		sd->listed = sd->list_next;
+		sd->listed_at = s->core->now;
+	}
 	if (last)
 		listing_end(s, d);
 	else
@@ -479,6 +482,7 @@ void fence_ready(struct session *s, struct core_donor *d)
 
 	sd->state = SD_READY;
 	sd->listed = s->extents;
+	sd->listed_at = s->core->now;
 	counted_end(s, sd);
 	if (s->state != SESSION_ATTACHED)
 		return;

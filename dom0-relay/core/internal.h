@@ -61,6 +61,7 @@ enum {
 	HEDGE_MAX		= 1000,	/* hundredths of a hedged fetch that a donor may have in reserve */
 	DONOR_MAX_DENIALS	= 8,	/* of a confirmed fence or record: an admin may free a session there, but not over and over */
 	LIST_MAX_DENIALS	= 2,	/* the same, while what it holds is being listed */
+	LISTED_AGAIN_MS		= 32000, /* so long after a listing another one may bring generations that are new to us */
 	DENIAL_FORGIVEN_MS	= 10000,	/* one of them in so much time */
 	RENEW_MS		= 10000,	/* a connection is made anew for the sake of a fence once in so much time */
 	DONOR_MAX_RETRIES	= 3,	/* of a store that a donor found damaged on arrival */
@@ -381,7 +382,8 @@ struct sdonor {
 	u64 reserved;		/* pages */
 	u64 full_until;		/* said no room: not asked again until then */
 	u32 list_next;		/* LISTING: first extent not heard of yet */
-	u32 listed;		/* those before this one it has told of since the session was attached, or said that it has none */
+	u32 listed;		/* those before this one it has told of since the session was attached, or said that it has none, */
+	u64 listed_at;		/* the last time then */
 	u32 retain_next;	/* first extent that RETAIN has not told of yet */
 	u64 retain_tag;		/* of the piece of it that is unanswered; 0: none is */
 	u32 denials;		/* of the fence or a record that it had confirmed, on this connection, and not forgiven */

@@ -229,11 +229,46 @@ static void generations_are_not_made_up(void **state)
 	}
 }
 
+/* What a relay before this one placed at a donor that had lost its memory, and this relay's fence with that, is listed late. */
+static bool lists_what_was_proposed(struct wdonor *d, struct frame *f)
+{
+	made_up = 0;		/* the same each time */
+	return answer_to(f) == MEMX_OP_FREE || lists_all(d, f);
+}
+
+/* It may be honest, so it is believed again after a while, and its connection stands. */
+static void late_listings_are_believed(void **state)
+{
+	struct wdonor *late;
+	u64 before;
+	u32 k;
+
+	(void)state;
+	w = world_new(11, 3, 64, no_repair);
+	g = wguest_new(w, 1024, 2);
+	late = &w->donor[2];
+	assert_true(wguest_start(g));
+	for (k = 0; k < g->slots; k += 32)
+		stored(k, 32);
+	late->tamper = lists_what_was_proposed;
+	wdonor_drop(late);
+	world_pass(w, 5000);
+	before = world_counters(w).donor_violations;
+	assert_true(before > 0);
+	world_pass(w, LISTED_AGAIN_MS);
+	before = world_counters(w).donor_violations;
+	world_pass(w, 10000);
+	assert_int_equal(world_counters(w).donor_violations, before);
+	assert_true(donor_ok(late->cd));
+	for (k = 0; k < g->slots; k += 32)
+		stored(k, 32);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rule(what_is_cut_off_leaves_nothing), rule(no_single_word_discards_a_page), rule(what_all_say_is_discarded),
-		rule(generations_are_not_made_up),
+		rule(generations_are_not_made_up), rule(late_listings_are_believed),
 	};
 
 	return cmocka_run_group_tests_name("relay core: donors that lie about what they hold", tests, NULL, NULL);
