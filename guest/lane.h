@@ -160,7 +160,10 @@ void memx_lane_up(struct memx_lane *lane, struct memx_vring *ring);	/* offered: 
 bool memx_lane_down(struct memx_lane *lane);
 void memx_engine_go(struct memx_engine *e);	/* attached: limits set, requests flow */
 
-/* Takes the actions that are due; what the time brings (an offer, asking again) only if nothing else is: with the next call. */
+/*
+ * Takes the actions that are due; what the time brings (an offer, asking again) only if nothing else is: with the next call. Not to
+ * be called before a WITHDRAW that was taken is carried out: a lane that is up still could take the next offer back.
+ */
 u32 memx_engine_take(struct memx_engine *e);
 void memx_engine_act(struct memx_engine *e, u32 actions);	/* adds some (from the attach_*() calls, made under e->lock) */
 /* The client of some lane has left. Any context. */

@@ -51,7 +51,7 @@ static void announce(void)
 		if (tries)
 			msleep(ANNOUNCE_MS);
 		ret = kobject_uevent_env(&device->dev.kobj, KOBJ_CHANGE, env);
-	} while (ret == -ENOMEM && ++tries < ANNOUNCE_TRIES);
+	} while ((ret == -ENOMEM || ret == -ENOENT) && ++tries < ANNOUNCE_TRIES);	/* ENOENT: no memory for its path */
 	if (ret)
 		pr_warn("the uevent that has swap switched on could not be sent (%d): \"memx-swapon on\" switches it on\n", ret);
 }

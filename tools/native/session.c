@@ -143,7 +143,8 @@ static bool act(struct native *n, u32 action, u64 now)
 
 void native_session_act(struct native *n, u64 now)
 {
-	u32 fresh = memx_engine_take(&n->engine);
+	/* An offer goes out when the lanes of the one before are down, or one of these may still take it back. */
+	u32 fresh = n->actions & MEMX_ACT_WITHDRAW ? 0 : memx_engine_take(&n->engine);
 
 	if (fresh & (MEMX_ACT_ATTACH | MEMX_ACT_WITHDRAW))
 		n->attach_begun = false;
