@@ -392,6 +392,7 @@ void extent_record_acked(struct extent *x)
 	core->count.records++;
 	x->repair_at = 0;		/* what kept repair waiting was true of the record before */
 	x->repair_fails = 0;
+	x->incomplete = 0;
 	reclaim_moved(x);
 	balance_moved(x);
 	change_over(x, X_STEADY);

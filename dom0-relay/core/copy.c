@@ -2,7 +2,8 @@
 /*
  * copy.c - one pass of repair: what the target lacks, from those that have it. repair.c tells why it is right; here is how: batches
  * of up to 32 slots from one source, two under way per extent, each page verified between the source's answer and the store at the
- * target. A slot is busy from its place in a batch until the target has answered for it.
+ * target. A slot is busy from its place in a batch until the target has answered for it. And the way back: what a live source lacks,
+ * from the target, one batch at a time.
  */
 #include "repair.h"
 
@@ -126,7 +127,7 @@ static void batch_done(struct repair *r)
 	if (r->failed && !r->out)
 		repair_fail(r);
 	else if (!r->failed)
-		repair_copy(r);
+		(r->completing ? repair_complete : repair_copy)(r);
 }
 
 static void batch_failed(struct repair *r)
@@ -160,12 +161,18 @@ static u32 stored_one(struct repair *r, const struct dop *dop, u32 i, u32 status
 
 	element(dop, i, &slot, &version);
 	at = slot - r->first;
-	if (status == MEMX_S_OK)
+	if (r->completing) {
+		r->failed |= !took;
+		return took ? MEMX_S_OK : status;
+	}
+	if (status == MEMX_S_OK) {
 		r->have[at] = version;
-	else if (status == MEMX_S_OLD)
+		r->flags[at] &= (u8)~SLOT_NO_PAGE;
+	} else if (status == MEMX_S_OLD) {
 		r->flags[at] |= SLOT_NEWER;
-	else
+	} else {
 		r->failed = true;
+	}
 	r->flags[at] &= (u8)~SLOT_BUSY;
 	if (to_copy(r, at))
 		give_back(r, at);	/* a source that was not believed has it newer: a stale one may have that, too */
@@ -246,15 +253,17 @@ static bool page_right(struct repair *r, const struct core_donor *d, const struc
 	if (status == MEMX_S_OK && memx_le64(t->version) == version &&
 	    !page_sealed(t) && memx_check(r->x->s->seed, r->first + at, version, bytes) == memx_le64(t->check))
 		return true;
+	r->flags[at] |= r->completing ? SLOT_NO_PAGE : 0;
 	if ((status == MEMX_S_VERSION || status == MEMX_S_ABSENT) && memx_le64(t->version) > version) {
-		r->flags[at] |= (u8)(SLOT_NEWER | SLOT_SAID << source_of(r, d));
+		r->flags[at] |= (u8)(r->completing ? 0 : SLOT_NEWER | SLOT_SAID << source_of(r, d));
 	} else {
 		r->x->s->core->count.bad_pages++;
 		core_say(r->x->s->core, CORE_LOG_ERR, "bad-page", "guest=%s donor=%s slot=%u status=%s found_by=repair",
 			 r->x->s->name, d->name, r->first + at, status_word(memx_status_known(status)));
-		r->doubt[at] |= (u8)(1U << source_of(r, d));
+		r->doubt[at] |= (u8)(r->completing ? 0 : 1U << source_of(r, d));
 	}
-	give_back(r, at);
+	if (!r->completing)
+		give_back(r, at);
 	return false;
 }
 
@@ -295,6 +304,7 @@ static int fetched(struct dop *dop, u32 status, const struct memx_head *head, st
 	struct repair *r = dop->repair;
 	const struct memx_want *asked = (const struct memx_want *)dop->body->data;
 	u32 i, count = dop->mask, slots[MEMX_MAX_PAGES], good;
+	struct core_donor *to;
 	struct dop *store;
 	struct memx_io io;
 	struct rbuf *buf;
@@ -314,7 +324,8 @@ static int fetched(struct dop *dop, u32 status, const struct memx_head *head, st
 	if (memx_check_io_reply(head, &io, r->x->index, count) ||
 	    memx_check_fetched(head, (const struct memx_page *)(body->data + MEMX_IO_LEN), slots, count) < 0)
 		goto broken;
-	buf = rpool_get(r->target->pool, memx_store_len(count));
+	to = r->completing ? r->source[r->behind].donor : r->target;
+	buf = rpool_get(to->pool, memx_store_len(count));
 	if (!buf) {
 		batch_failed(r);
 		return 0;
@@ -325,7 +336,7 @@ static int fetched(struct dop *dop, u32 status, const struct memx_head *head, st
 		batch_done(r);
 		return 0;
 	}
-	store = repair_dop(r, r->target, MEMX_OP_STORE, stored);
+	store = repair_dop(r, to, MEMX_OP_STORE, stored);
 	put_io(store, r, good);
 	store->flags = MEMX_F_REPAIR;
 	store->body = buf;
@@ -419,4 +430,60 @@ void repair_copy(struct repair *r)
 		r->out++;
 		donor_queue(dop);
 	}
+}
+
+/* ---- what live sources lack ----------------------------------------------------------------------------------------------- */
+
+/* Has the target a page that this live source lacks? */
+bool repair_behind(const struct repair *r, const struct source *s, u32 at)
+{
+	return s->live && s->version[at] < r->have[at] && !(r->flags[at] & SLOT_NO_PAGE);
+}
+
+static bool find_behind(struct repair *r)
+{
+	for (; r->behind < r->sources; r->behind++, r->next = 0)
+		for (; r->next < r->slots; r->next++)
+			if (repair_behind(r, &r->source[r->behind], r->next))
+				return true;
+	return false;
+}
+
+/* Each slot is asked for once: what the target cannot show is nobody's to lack. */
+void repair_complete(struct repair *r)
+{
+	u32 n = 0, most = donor_repair_pages(r->target);
+	struct memx_want *want;
+	struct core_donor *to;
+	struct rbuf *buf;
+	struct dop *dop;
+
+	if (r->out)
+		return;
+	if (!find_behind(r)) {
+		repair_done(r);
+		return;
+	}
+	if (!repair_may_pay(r->x->s->core))
+		return;
+	buf = rpool_get(r->target->pool, MEMX_MAX_PAGES * sizeof(struct memx_want));
+	if (!buf)
+		return;		/* the next tick tries again */
+	to = r->source[r->behind].donor;
+	if (donor_repair_pages(to) < most)
+		most = donor_repair_pages(to);
+	want = (struct memx_want *)buf->data;
+	for (; r->next < r->slots && n < most; r->next++)
+		if (repair_behind(r, &r->source[r->behind], r->next))
+			want[n++] = (struct memx_want){ .slot = memx_put_le32(r->first + r->next),
+							.version = memx_put_le64(r->have[r->next]) };
+	dop = repair_dop(r, r->target, MEMX_OP_FETCH, fetched);
+	dop->mask = n;
+	put_io(dop, r, n);
+	dop->flags = MEMX_F_REPAIR;
+	dop->body = buf;
+	dop->body_len = n * (u32)sizeof(struct memx_want);
+	r->x->s->core->repair_tokens -= (u64)n * MEMX_PAGE_SIZE;
+	r->out++;
+	donor_queue(dop);
 }

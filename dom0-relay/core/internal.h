@@ -308,6 +308,7 @@ struct extent {
 	struct repair *repair;
 	u64 repair_at;			/* not looked at by repair before */
 	u8 repair_fails;		/* passes in a row that found a slot without a good copy */
+	u8 incomplete;			/* passes that ended while a live copy was given what it lacks */
 	u64 leave;			/* donors (by index) that want their copy's memory back: it moves elsewhere */
 	u64 stored_at;			/* last store or discard */
 	u64 shift, shift_to;		/* donor that this copy moves off, and where to, to even out their room */

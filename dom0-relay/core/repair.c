@@ -7,6 +7,7 @@
  *	COPY	slots that the target lacks, or has older, are fetched from the source that has them newest, verified, and
  *		stored at the target with the version they have; discarded ones are discarded there
  *	PROVE	where somebody said that a slot was overwritten meanwhile, the target is scanned again: it must have it
+ *	COMPLETE a live source that lacks what the target has is scanned again, and given that
  *	done	the target's place in the record becomes live, what the record then names no more is freed
  *
  * Why one pass suffices: a write is acknowledged only when the target has it, too, from the moment on in which the record that
@@ -20,7 +21,8 @@
  * live source says that it was: there is no page by which to tell.
  *
  * Where all live copies were lost at once, and several others are left (extent.left), no source has everything: all of them are read,
- * or the target does not become live.
+ * or the target does not become live. A relay that comes later knows the record alone, which had to call one of them live: that
+ * one gets what it lacks before another becomes live beside it.
  *
  * What goes out is bounded by a number of extents, which the guests that lack copies share, by two requests per extent, by a rate
  * for all of them together, and by a quarter of each donor's window, which foreground stores are sent before;
@@ -33,6 +35,7 @@ enum {
 	REPAIR_MAX	= 8,		/* extents at once */
 	REPAIR_AGAIN_MS	= 500,		/* after a pass that failed */
 	REPAIR_DOUBLED	= 6,		/* times that this doubles where a slot has no good copy */
+	REPAIR_INCOMPLETE = 3,		/* times that a live copy is given what it lacks and does not take it */
 	REPAIR_AVOID_MS	= 1000,		/* a source that refuses or breaks off is done without, first; then twice as long, and so on, */
 	REPAIR_AVOID_DOUBLED = 8,	/* so many times */
 	REPAIR_ROOM_MS	= 2000,		/* after no donor had room */
@@ -71,6 +74,7 @@ void repair_cancel(struct extent *x)
 void repair_fail(struct repair *r)
 {
 	r->x->repair_at = r->x->s->core->now + REPAIR_AGAIN_MS * MS;
+	r->x->incomplete += r->completing;
 	repair_free(r);
 }
 
@@ -217,7 +221,7 @@ static void done_in_part(struct repair *r)
 	repair_free(r);
 }
 
-static void repair_done(struct repair *r)
+void repair_done(struct repair *r)
 {
 	struct extent *x = r->x;
 	struct relay_core *core = x->s->core;
@@ -262,6 +266,7 @@ void repair_moved(struct dop *dop)
 
 static int scan_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body);
 static void proved(struct repair *r);
+static void looked_back(struct repair *r);
 
 static void scan_ask(struct repair *r, struct core_donor *d)
 {
@@ -285,6 +290,7 @@ static void scanned(struct repair *r, const struct core_donor *d, u32 at, u64 ve
 
 	if (d == r->target) {
 		r->have[at] = version;
+		r->flags[at] = (u8)((r->flags[at] & ~SLOT_NO_PAGE) | (gone ? SLOT_NO_PAGE : 0));
 		return;
 	}
 	for (i = 0; i < r->sources; i++) {
@@ -308,7 +314,7 @@ static bool last_resort(const struct repair *r, const struct core_donor *d)
 static void scan_over(struct repair *r)
 {
 	if (!--r->scans)
-		(r->proving ? proved : repair_copy)(r);
+		(r->completing ? looked_back : r->proving ? proved : repair_copy)(r);
 }
 
 static int scan_done(struct dop *dop, u32 status, const struct memx_head *head, struct rbuf *body)
@@ -357,6 +363,51 @@ broken:
 	return -EPROTO;
 }
 
+/* ---- COMPLETE --------------------------------------------------------------------------------------------------------------- */
+
+static bool lacks_any(const struct repair *r, const struct source *s)
+{
+	u32 at;
+
+	for (at = 0; at < r->slots && !repair_behind(r, s, at); at++)
+		;
+	return at < r->slots;
+}
+
+/*
+ * The target has everything. Has each live source? What the target took from the guest while they were scanned is on its way to them, and
+ * there when they are scanned again; what then is missing they do not have. Who does not take that, time and again, does not
+ * keep the target from being live.
+ */
+static void look_back(struct repair *r)
+{
+	u32 i;
+
+	r->completing = !r->x->left && r->x->incomplete < REPAIR_INCOMPLETE;
+	r->next = 0;
+	for (i = 0; r->completing && i < r->sources; i++) {
+		if (!lacks_any(r, &r->source[i]))
+			continue;
+		r->scan_next[r->source[i].donor->index] = 0;
+		r->scans++;
+		scan_ask(r, r->source[i].donor);
+	}
+	if (!r->scans)
+		repair_done(r);
+}
+
+static void looked_back(struct repair *r)
+{
+	u32 i;
+
+	for (i = 0; i < r->sources; i++)
+		if (lacks_any(r, &r->source[i]))
+			core_say(r->x->s->core, CORE_LOG_WARN, "copy-incomplete", "guest=%s extent=%u donor=%s from=%s hint=\"it counts as "
+				 "whole, and is given what it lacks\"", r->x->s->name, r->x->index, r->source[i].donor->name,
+				 r->target->name);
+	repair_complete(r);
+}
+
 /* ---- PROVE ------------------------------------------------------------------------------------------------------------------ */
 
 /* Everything was copied. What somebody called overwritten, the target must have by now: its write was queued there before. */
@@ -367,7 +418,7 @@ void repair_prove(struct repair *r)
 	for (at = 0; at < r->slots && !(r->flags[at] & SLOT_NEWER); at++)
 		;
 	if (at == r->slots) {
-		repair_done(r);
+		look_back(r);
 		return;
 	}
 	r->proving = true;
@@ -386,7 +437,7 @@ static void proved(struct repair *r)
 		said = r->flags[at] / SLOT_SAID;
 		if (!(r->flags[at] & SLOT_NEWER))
 			continue;
-		r->flags[at] = 0;
+		r->flags[at] &= SLOT_NO_PAGE;
 		if (!repair_lacks(r, at))
 			continue;
 		if (!said) {			/* OLD, said the target, and it has nothing newer */
@@ -655,7 +706,7 @@ void repair_tick(struct relay_core *core)
 		struct repair *r = list_entry(pos, struct repair, in_core);
 
 		if (!r->scans && !r->failed && !r->proving)
-			repair_copy(r);
+			(r->completing ? repair_complete : repair_copy)(r);
 	}
 	if (core->now >= core->repair_look_at) {
 		core->repair_look_at = core->now + REPAIR_LOOK_MS * MS;

@@ -10,6 +10,7 @@
 enum {
 	SLOT_BUSY	= 1,		/* being copied */
 	SLOT_NEWER	= 2,		/* said to be overwritten meanwhile */
+	SLOT_NO_PAGE	= 4,		/* the target has none to show: it was discarded there, or is not right */
 	SLOT_SAID	= 16,		/* by the first source, the next bits: by the others; by none: by the target */
 };
 
@@ -31,6 +32,8 @@ struct repair {
 	u32 next;			/* slot from which copying goes on, relative */
 	u32 out;			/* batches under way */
 	bool failed, proving;
+	bool completing;		/* live sources get what they lack */
+	u32 behind;			/* the one whose turn that is */
 	bool some_only;			/* a copy that is left of a lost extent was not read */
 	u32 sources;
 	struct source source[MEMX_MAX_REPLICAS];
@@ -48,6 +51,9 @@ void repair_broken(struct repair *r, struct core_donor *d);	/* its answer breaks
 void repair_stuck(struct repair *r, u32 at);	/* the same, where no copy of this slot is right */
 void repair_copy(struct repair *r);		/* goes on copying */
 void repair_prove(struct repair *r);		/* all is copied */
+bool repair_behind(const struct repair *r, const struct source *s, u32 at);
+void repair_complete(struct repair *r);		/* goes on giving live sources what they lack */
+void repair_done(struct repair *r);
 bool repair_lacks(const struct repair *r, u32 at);
 
 #endif /* MEMX_RELAY_REPAIR_H */

@@ -207,12 +207,58 @@ static void the_next_relay_loses_nothing(void **state)
 	all_is_read();
 }
 
+/*
+ * The next relay knows only the record, and of what is left that calls one live which has hardly anything. Nobody reads a page before
+ * both copies count as whole: any of them may be lost then.
+ */
+static void both_are_whole_to_the_next_relay(void (*then)(void))
+{
+	two_are_left(4);
+	world_pass(w, 500);
+	world_relay_restart(w);
+	world_settle(w);
+	assert_true(wguest_start(g));
+	repair_goes_on();
+	repaired();
+	assert_int_equal(live_copies(0), 2);
+	then();
+	all_is_read();
+}
+
+static void b_is_lost(void)
+{
+	wdonor_restart(b);
+	world_pass(w, 1000);
+}
+
+static void b_is_left_out(void)
+{
+	goes(b);
+	stored(7, 1);
+	world_pass(w, 20000);
+	b->there = true;
+	world_pass(w, 1000);
+}
+
+static void the_next_relay_completes_the_live_one(void **state)
+{
+	(void)state;
+	both_are_whole_to_the_next_relay(b_is_lost);
+}
+
+static void the_next_relay_gives_up_no_whole_one(void **state)
+{
+	(void)state;
+	both_are_whole_to_the_next_relay(b_is_left_out);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		rule(what_was_left_is_kept_at_once), rule(what_was_left_is_kept_later),
 		rule(what_was_left_is_made_whole), rule(who_is_away_is_waited_for), rule(any_of_them_serves),
-		rule(the_next_relay_loses_nothing),
+		rule(the_next_relay_loses_nothing), rule(the_next_relay_completes_the_live_one),
+		rule(the_next_relay_gives_up_no_whole_one),
 	};
 
 	return cmocka_run_group_tests_name("relay core: what is left", tests, NULL, NULL);
