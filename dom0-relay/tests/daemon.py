@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The relay as a process: its configuration, signals and control socket, and memxctl beside it. Prints TAP."""
 
+import contextlib
 import json
 import os
 import signal
@@ -190,8 +191,9 @@ def donor_by_name():
         until(lambda: "resolved" in next(d for d in c.ctl("donors") if d["name"] == "ghost")["reason"], "the reason is shown")
 
 
-def donor_that_is_none():
-    """Something else listens at a donor's address."""
+@contextlib.contextmanager
+def played_donor():
+    """A relay, and the listening socket of its only donor."""
     with Cluster() as c, socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen()
@@ -199,6 +201,12 @@ def donor_that_is_none():
         c.ports["d0"] = sock.getsockname()[1]
         c.configure()
         c.relay()
+        yield c, sock
+
+
+def donor_that_is_none():
+    """Something else listens at a donor's address."""
+    with played_donor() as (c, sock):
         conn, _ = sock.accept()
         with conn:
             conn.sendall(b"220 mail.example ESMTP ready, and more than thirty-two bytes\r\n")
@@ -210,13 +218,7 @@ def donor_that_is_none():
 
 def donor_that_hangs_up():
     """It says who it is and hangs up, each time: it is asked less and less often, however soon it accepts."""
-    with Cluster() as c, socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        sock.listen()
-        sock.settimeout(60)
-        c.ports["d0"] = sock.getsockname()[1]
-        c.configure()
-        c.relay()
+    with played_donor() as (c, sock):
         hello = struct.pack("<HHHBBQQQ16sBB14s", 1, 1, 1, 3, 0, 0, 0, 77, b"d" * 16, 0, 0, bytes(14))
         for _ in range(6):
             conn, _ = sock.accept()
